@@ -1,0 +1,52 @@
+"""MorphNet on ONNX: analyse, train with a price on every channel, shrink, expand.
+
+    >>> import onnxmorph
+    >>> analysis = onnxmorph.analyze("model.onnx")  # doctest: +SKIP
+
+Names are loaded when they are first used; importing the package loads no deep-learning framework.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from onnxmorph.analysis import Analysis, analyze
+    from onnxmorph.budget import Budget
+    from onnxmorph.structure import Structure
+    from onnxmorph.surgery import Morphed, Verification, expand, scale, shrink, verify
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Analysis": "analysis",
+    "Budget": "budget",
+    "Morphed": "surgery",
+    "Structure": "structure",
+    "Verification": "surgery",
+    "analyze": "analysis",
+    "expand": "surgery",
+    "scale": "surgery",
+    "shrink": "surgery",
+    "verify": "surgery",
+}
+
+__all__ = [  # noqa: RUF022 - the order of the main job
+    "analyze",
+    "Analysis",
+    "Structure",
+    "Budget",
+    "shrink",
+    "expand",
+    "scale",
+    "verify",
+    "Morphed",
+    "Verification",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"onnxmorph.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'onnxmorph' has no attribute {name!r}")

@@ -1,0 +1,274 @@
+"""From a graph to channel groups and cost polynomials: ``analyze``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from onnxmorph.axes import Array, Channels
+from onnxmorph.cost import Sizes, count_costs
+from onnxmorph.grouping import group
+from onnxmorph.model import Graph, Node, Parameter, Source, load
+from onnxmorph.polynomial import Polynomial, Widths
+from onnxmorph.propagate import AxisLabels, Plan, Reasons, propagate
+from onnxmorph.rules import TABLE, Spec
+
+Rows = tuple[Array | None, ...]  # per axis: channel numbers [size, k], or None where the axis is fixed
+
+
+@dataclass(frozen=True)
+class Member:
+    """One axis of one parameter."""
+
+    tensor: str
+    axis: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """Interchangeable channels. They are numbered ``start + 1 … start + width`` in label arrays."""
+
+    id: str
+    width: int
+    start: int
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A parameter's axis that has positions which must stay, and why."""
+
+    code: str
+    tensor: str
+    axis: int
+    reason: str
+    positions: int
+
+
+@dataclass(frozen=True)
+class Average:
+    """An op that normalises over an axis which can be cut: afterwards it does so over the live positions."""
+
+    node: str
+    op: str
+    groups: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Channel groups and costs of a model.
+
+    ``rows[tensor][axis]`` are the channels of every position, for every tensor of the graph;
+    ``group_of[channel]`` is the number of its group (-1 for channel 0, which is always alive).
+    """
+
+    graph: Graph
+    groups: tuple[Group, ...]
+    group_of: Array
+    plans: tuple[Plan, ...]
+    rows: Mapping[str, Rows]
+    factor_rows: tuple[Mapping[str, Array | None], ...]
+    roles: Mapping[str, str]
+    parameters: Mapping[str, Parameter]
+    fixed: tuple[Fixed, ...]
+
+    @property
+    def widths(self) -> Widths:
+        """The full width of every group, ``[groups]``."""
+        return np.array([g.width for g in self.groups], np.int64)
+
+    @property
+    def channels(self) -> int:
+        """How many channels there are, channel 0 not counted."""
+        return len(self.group_of) - 1
+
+    @cached_property
+    def sizes(self) -> Sizes:
+        """Numbers of positions as polynomials."""
+        return Sizes(self.group_of, self.widths)
+
+    @cached_property
+    def op_costs(self) -> Mapping[str, tuple[Polynomial, ...]]:
+        """Per cost name one polynomial for every plan, in the order of ``plans``."""
+        return count_costs(self.plans, self.factor_rows, self.rows, self.parameters, self.roles, self.sizes)[
+            0
+        ]
+
+    @cached_property
+    def costs(self) -> Mapping[str, Polynomial]:
+        """Cost name to polynomial in the group widths: flops, macs, params, activations, and the classic ones."""
+        return count_costs(self.plans, self.factor_rows, self.rows, self.parameters, self.roles, self.sizes)[
+            1
+        ]
+
+    @cached_property
+    def averages(self) -> tuple[Average, ...]:
+        """Ops whose statistics a cut changes."""
+        found = []
+        for plan, rows in zip(self.plans, self.factor_rows, strict=True):
+            if plan.equation is None or not plan.node.counted:
+                continue
+            over = [rows[name] for name in sorted(plan.equation.averaged)]
+            ids = {
+                self.groups[g].id: None
+                for a in over
+                if a is not None
+                for g in np.unique(self.group_of[a])
+                if g >= 0
+            }
+            if ids:
+                found.append(Average(plan.node.name or plan.node.outputs[0], plan.node.type, tuple(ids)))
+        return tuple(found)
+
+    @cached_property
+    def removable(self) -> float:
+        """The fraction of all floating-point parameters that lie in a slice which can be removed."""
+        total = stay = 0
+        for name, parameter in self.parameters.items():
+            count = int(np.prod(parameter.shape))
+            free = [0 if a is None else int(a.any(1).sum()) for a in self.rows[name]]
+            kept = [1 - f / s for f, s in zip(free, parameter.shape, strict=True) if s]
+            total, stay = total + count, stay + count * float(np.prod(kept))
+        return 1 - stay / total if total else 0.0
+
+
+def analyze(source: Source, shapes: Mapping[str, Sequence[int]] | None = None) -> Analysis:
+    """Work out which channels can only be removed together, and what each costs.
+
+    Args:
+        source: a path, an ``onnx.ModelProto`` or an ``onnx_ir.Model``.
+        shapes: sizes for dynamic inputs, e.g. ``{"input": (1, 3, 224, 224)}``; without it the first axis
+            counts 1, so that costs are per sample.
+
+    Raises:
+        ModelError: the model cannot be read.
+
+    Source: the channel algebra of docs/algebra.md; costs as in MorphNet (arXiv 1711.06798), for every op.
+    """
+    return analyze_graph(load(source, shapes))
+
+
+def analyze_graph(graph: Graph) -> Analysis:
+    """`analyze` for a graph that is loaded already."""
+    walk = _Walk(graph)
+    for node in graph.nodes:
+        walk.visit(node)
+    for name in graph.outputs:
+        walk.fix(walk.labels.get(name), "graph-output", f"graph output {name!r} keeps its shape")
+    return walk.finish()
+
+
+class _Walk:
+    """One pass over the graph."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph, self.channels, self.reasons = graph, Channels(), Reasons()
+        self.labels: dict[str, AxisLabels | None] = {}
+        self.plans: list[Plan] = []
+        self.roles: dict[str, str] = {}
+        self.fresh: dict[str, Parameter] = {}
+        for name in graph.inputs:
+            number = self.reasons.add("graph-input", f"graph input {name!r} keeps its shape")
+            shape = graph.shapes.get(name)
+            self.labels[name] = None if shape is None else (number,) * len(shape)
+
+    def visit(self, node: Node) -> None:
+        rule = TABLE.get(("" if node.domain == "ai.onnx" else node.domain, node.type))
+        spec = rule.bind(node) if rule and not node.captured else None
+        if rule is None or spec is None or spec.refuse:
+            code, reason = (spec.refuse if spec else None) or ("unknown-op", "no rule covers this op")
+            self.refuse(node, code, f"{node}: {reason}")
+            return
+        axes_inputs = spec.equation.split("->")[0].split(",")
+        for i, name in enumerate(node.inputs):
+            if i < len(axes_inputs) and axes_inputs[i].strip() != "_":
+                self.label(name)
+                if i in rule.roles and name in self.fresh:
+                    self.roles[name] = rule.roles[i]
+        inputs = [self.labels.get(n) if n else None for n in node.inputs]
+        plan, outputs = propagate(node, rule, spec, inputs, self.channels, self.reasons)
+        self.plans.append(plan)
+        for name, labels in zip(node.outputs, outputs, strict=False):
+            if name:
+                self.labels[name] = labels
+
+    def label(self, name: str) -> None:
+        """Give a parameter its fresh channels when it is first used as such."""
+        parameter = self.graph.parameters.get(name)
+        if parameter is not None and name not in self.labels:
+            self.labels[name] = tuple(self.channels.fresh(s)[:, None] for s in parameter.shape)
+            self.fresh[name] = parameter
+
+    def refuse(self, node: Node, code: str, reason: str) -> None:
+        for name in (*node.inputs, *node.captured):
+            self.label(name)
+            self.fix(self.labels.get(name), code, reason)
+        number = self.reasons.add(code, reason)
+        for name, shape in zip(node.outputs, node.out_shapes, strict=True):
+            self.labels[name] = None if shape is None else (number,) * len(shape)
+        self.plans.append(Plan(node, None, Spec("", refuse=(code, reason)), None, {}, {}))
+
+    def fix(self, labels: AxisLabels | None, code: str, reason: str) -> None:
+        number = self.reasons.add(code, reason)
+        for each in labels or ():
+            if isinstance(each, np.ndarray):
+                self.channels.fix(each, number)
+
+    def finish(self) -> Analysis:
+        owned = [a for name in self.fresh for a in self.labels[name] or () if isinstance(a, np.ndarray)]
+        held = [a for p in self.plans for a in p.labels.values() if isinstance(a, np.ndarray)]
+        shown = [a for labels in self.labels.values() for a in labels or () if isinstance(a, np.ndarray)]
+        irregular = self.reasons.add("irregular", "its positions are no product of channel groups")
+        bare = self.reasons.add("no-parameter", "no parameter depends on it")
+        found = group(self.channels, owned, [*held, *shown], irregular, bare)
+
+        def rows(labels: Iterable[object]) -> Rows:
+            arrays = (found.arrays[id(a)] if isinstance(a, np.ndarray) else None for a in labels)
+            return tuple(a if a is not None and a.shape[1] else None for a in arrays)
+
+        table = {name: rows(labels) for name, labels in self.labels.items() if labels is not None}
+        factor_rows = tuple(dict(zip(p.labels, rows(p.labels.values()), strict=True)) for p in self.plans)
+        return Analysis(
+            graph=self.graph,
+            groups=self._groups(table, found.group_of, found.widths, found.starts),
+            group_of=found.group_of,
+            plans=tuple(self.plans),
+            rows=table,
+            factor_rows=factor_rows,
+            roles=self.roles,
+            parameters=self.fresh,
+            fixed=tuple(self._fixed(table)),
+        )
+
+    def _groups(
+        self, rows: Mapping[str, Rows], group_of: Array, widths: Array, starts: Array
+    ) -> tuple[Group, ...]:
+        members: list[list[Member]] = [[] for _ in widths]
+        for name in self.fresh:
+            for axis, array in enumerate(rows[name]):
+                if array is not None:
+                    for g in np.unique(group_of[array]):
+                        if g >= 0:
+                            members[g].append(Member(name, axis))
+        ids: dict[str, int] = {}
+        groups = []
+        for width, start, of in zip(widths, starts, members, strict=True):
+            base = f"{of[0].tensor}:{of[0].axis}"
+            ids[base] = ids.get(base, 0) + 1
+            id = base if ids[base] == 1 else f"{base}/{ids[base]}"
+            groups.append(Group(id, int(width), int(start), tuple(of)))
+        return tuple(groups)
+
+    def _fixed(self, rows: Mapping[str, Rows]) -> Iterable[Fixed]:
+        for name, parameter in self.fresh.items():
+            for axis, labels in enumerate(self.labels[name] or ()):
+                left = rows[name][axis]
+                stay = np.ones(parameter.shape[axis], bool) if left is None else ~left.any(1)
+                if stay.any() and isinstance(labels, np.ndarray):
+                    why = self.channels.why(labels[stay])
+                    number = int(np.bincount(why[why > 0]).argmax()) if (why > 0).any() else 0
+                    code, reason = self.reasons.all[number]
+                    yield Fixed(code, name, axis, reason, int(stay.sum()))

@@ -1,0 +1,42 @@
+"""Every error that onnxmorph raises on purpose.
+
+OnnxMorphError            a stable ``code`` and one sentence that says what to do
+├── ModelError            the file is not a model that can be read
+├── ConversionError       a framework model could not be brought to ONNX, or back
+├── RuleError             a rule of ours does not fit the op it was applied to (our bug)
+├── StructureError        a structure does not belong to the model, or is malformed
+├── BudgetError           a budget cannot be read, or cannot be met
+└── OutputError           a result could not be written
+"""
+
+
+class OnnxMorphError(Exception):
+    """Base of the tree; ``code`` is stable across releases, the message is not."""
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ModelError(OnnxMorphError):
+    """The model cannot be read, or uses something that no reader understands."""
+
+
+class ConversionError(OnnxMorphError):
+    """A framework model could not be converted."""
+
+
+class RuleError(OnnxMorphError):
+    """A rule does not fit the op it was applied to; always a bug in onnxmorph."""
+
+
+class StructureError(OnnxMorphError):
+    """A structure does not belong to the model, or is malformed."""
+
+
+class BudgetError(OnnxMorphError):
+    """A budget is malformed or out of reach."""
+
+
+class OutputError(OnnxMorphError):
+    """A result could not be written."""

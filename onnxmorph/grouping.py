@@ -1,0 +1,105 @@
+"""From tied channels to channel groups: channels with the same signature are interchangeable.
+
+The signature of a channel is the multiset of places (array, column) where it stands, over all parameters and
+all factors of all ops. Two channels of a group therefore cost the same and are cut the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxmorph.axes import Array, Channels
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """Channels renumbered so that group i owns ``starts[i] + 1 … starts[i] + widths[i]``; 0 is always alive.
+
+    ``arrays`` are the given label arrays in the new numbers, normalised; ``group_of`` is ``[channels + 1]``
+    with -1 at 0.
+    """
+
+    widths: Array
+    starts: Array
+    group_of: Array
+    arrays: dict[int, Array]
+
+
+def group(
+    channels: Channels, parameters: Sequence[Array], factors: Sequence[Array], irregular: int, bare: int
+) -> Grouping:
+    """Group the free channels.
+
+    Args:
+        channels: the union-find after all ties.
+        parameters: label arrays of the parameters' axes.
+        factors: label arrays of the factors of the ops, each array object once.
+        irregular: the reason for positions that are no product of groups.
+        bare: the reason for channels that no parameter has.
+    """
+    unique = {id(a): a for a in (*parameters, *factors)}
+    while True:
+        resolved = {key: channels.resolve(a) for key, a in unique.items()}
+        top = 1 + max((int(a.max(initial=0)) for a in resolved.values()), default=0)
+        signature = np.zeros(top, np.uint64)
+        for place, rows in enumerate(resolved.values()):
+            for j, column in enumerate(rows.T):
+                np.add.at(signature, column, _mix(np.uint64(place * 16 + j + 1)))
+        owned = np.zeros(top, bool)
+        for a in parameters:
+            owned[resolved[id(a)]] = True
+        roots = np.flatnonzero(signature)
+        roots = roots[roots > 0]
+        lost = roots[~owned[roots]]
+        if len(lost):
+            channels.fix(lost, bare)
+            continue
+        _, first, inverse, widths = np.unique(
+            signature[roots], return_index=True, return_inverse=True, return_counts=True
+        )
+        order = np.argsort(first)  # groups in order of appearance
+        rank = np.empty_like(order)
+        rank[order] = np.arange(len(order))
+        group_of_root = rank[inverse]
+        number = np.zeros(top, np.int64)
+        by_group = np.argsort(group_of_root, kind="stable")
+        number[roots[by_group]] = np.arange(1, len(roots) + 1)
+        group_of = np.concatenate([[-1], group_of_root[by_group]]).astype(np.int64)
+        broken = [
+            a for a in resolved.values() if a.shape[1] > 1 and not is_regular(group_of[number[a]], number[a])
+        ]
+        if not broken:
+            widths = widths[order].astype(np.int64)
+            arrays = {key: number[a] for key, a in resolved.items()}
+            return Grouping(widths, np.cumsum(widths) - widths, group_of, arrays)
+        for a in broken:
+            channels.fix(a[(a > 0).sum(1) > 1], irregular)
+
+
+def is_regular(groups: Array, rows: Array) -> bool:
+    """Whether positions with several channels come as full products of groups, each row equally often."""
+    several = (groups >= 0).sum(1) > 1
+    groups, rows = np.sort(groups[several], 1), np.sort(rows[several], 1)
+    kinds, which = np.unique(groups, axis=0, return_inverse=True)
+    for kind in range(len(kinds)):
+        same, counts = np.unique(rows[which.reshape(-1) == kind], axis=0, return_counts=True)
+        spread = [len(np.unique(column[column > 0])) for column in same.T if column.any()]
+        if len(same) != np.prod(spread) or counts.min() != counts.max():
+            return False
+    return True
+
+
+def _mix(x: np.uint64) -> np.uint64:
+    """A well-spread 64-bit number (the finaliser of splitmix64)."""
+    with np.errstate(over="ignore"):
+        x = x * np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return x ^ (x >> np.uint64(31))
+
+
+Bool = NDArray[np.bool_]

@@ -1,0 +1,181 @@
+"""One node at a time: labels in, labels out, ties on the way. Knows equations, and no op.
+
+The result of a node is its *plan*: the equation bound to its shapes, and the labels of every factor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxmorph.axes import Array, Channels, Labels, product, stack
+from onnxmorph.model import Node
+from onnxmorph.notation import (
+    Equation,
+    Factor,
+    Product,
+    Sum,
+    Term,
+    bind,
+    factors,
+    parse,
+    size_of,
+    solve_sizes,
+)
+from onnxmorph.rules import Rule, Spec
+
+AxisLabels = tuple[Labels | None, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What analysis found out about a node.
+
+    ``labels`` and ``sizes`` are per factor of the bound equation (plus the sizes that only the spec names).
+    ``rule`` and ``equation`` are None where no rule covers the node.
+    """
+
+    node: Node
+    rule: Rule | None
+    spec: Spec
+    equation: Equation | None
+    sizes: Mapping[str, int]
+    labels: Mapping[str, Labels | None]
+
+
+class Reasons:
+    """Numbered reasons for being fixed: number 1 is the first; each a (code, text)."""
+
+    def __init__(self) -> None:
+        self.all: list[tuple[str, str]] = [("free", "")]
+
+    def add(self, code: str, text: str) -> int:
+        """The number of a new reason."""
+        self.all.append((code, text))
+        return len(self.all) - 1
+
+
+def propagate(
+    node: Node,
+    rule: Rule,
+    spec: Spec,
+    inputs: Sequence[AxisLabels | None],
+    channels: Channels,
+    reasons: Reasons,
+) -> tuple[Plan, list[AxisLabels | None]]:
+    """Apply a bound rule to the labels of a node's inputs.
+
+    Args:
+        node: the node; its shapes decide the ranks of the equation.
+        rule: its entry in the table.
+        spec: that entry bound to the node.
+        inputs: per input the labels of its axes; None for a tensor without channels (absent, or integers).
+        channels: is changed: what the node ties together is united there.
+        reasons: is extended by the reasons that the node gives.
+
+    Returns:
+        the plan, and the labels of the outputs' axes.
+    """
+    shapes = [node.in_shapes, node.out_shapes]
+    ranks = [[-1 if s is None else len(s) for s in side] for side in shapes]
+    equation = bind(parse(spec.equation), ranks)
+    sizes = solve_sizes(equation, shapes, spec.sizes, str(node))
+    found = _Factors(node, sizes, channels, reasons)
+    for axes, labels, shape in zip(equation.inputs, inputs, node.in_shapes, strict=False):
+        if axes is None or shape is None:
+            continue
+        for axis, label, size in zip(axes, labels or [None] * len(axes), shape, strict=True):
+            found.meet(axis, label, size)
+    for name in sorted(equation.fixed & found.labels.keys()):
+        found.hold(name, "positions", f"{node} depends on the positions of this axis")
+    for name in spec.fresh:
+        found.labels[name] = channels.fresh(sizes[name])[:, None]
+    for take in spec.takes:
+        label = found.labels.get(take.of)
+        found.labels[take.new] = label[take.index] if isinstance(label, np.ndarray) else label
+    outputs: list[AxisLabels | None] = []
+    for axes, shape in zip(equation.outputs, node.out_shapes, strict=False):
+        outputs.append(None if axes is None or shape is None else tuple(found.compose(axis) for axis in axes))
+    outputs += [None] * (len(node.outputs) - len(outputs))
+    return Plan(node, rule, spec, equation, sizes, found.labels), outputs
+
+
+class _Factors:
+    """The labels of the factors of one node, met axis by axis."""
+
+    def __init__(self, node: Node, sizes: Mapping[str, int], channels: Channels, reasons: Reasons) -> None:
+        self.node, self.sizes, self.channels, self.reasons = node, sizes, channels, reasons
+        self.labels: dict[str, Labels | None] = {}
+        self._tie: int | None = None
+
+    @property
+    def tie_reason(self) -> int:
+        if self._tie is None:
+            self._tie = self.reasons.add("tied", f"{self.node} ties it to positions that must stay")
+        return self._tie
+
+    def hold(self, name: str, code: str, text: str) -> None:
+        """Fix a factor, whatever its labels."""
+        label = self.labels[name]
+        number = self.reasons.add(code, text)
+        if isinstance(label, np.ndarray):
+            self.channels.fix(label, number)
+        self.labels[name] = number
+
+    def meet(self, term: Term, label: Labels | None, size: int) -> None:
+        """One axis of an input: hand its labels to its factors."""
+        if isinstance(term, Factor):
+            if size != self.sizes[term.name]:  # one position serves all: it cannot go
+                if isinstance(label, np.ndarray):
+                    number = self.reasons.add(
+                        "broadcast", f"{self.node} broadcasts this axis of one position"
+                    )
+                    self.channels.fix(label, number)
+                return
+            self._unite(term.name, label)
+            return
+        parts = [size_of(each, self.sizes) for each in term.terms]
+        if label is None or not term.terms:
+            if isinstance(label, np.ndarray):
+                self.channels.fix(
+                    label, self.reasons.add("single", f"{self.node} needs this axis of one position")
+                )
+            for name in {f.name for f in factors(term)}:
+                self._unite(name, None)
+        elif isinstance(term, Product):
+            for each, part, piece in zip(
+                term.terms, parts, self.channels.split(label, parts, self.tie_reason), strict=True
+            ):
+                self.meet(each, piece, part)
+        else:
+            start = 0
+            for each, part in zip(term.terms, parts, strict=True):
+                self.meet(each, label if isinstance(label, int) else label[start : start + part], part)
+                start += part
+
+    def _unite(self, name: str, label: Labels | None) -> None:
+        if name not in self.labels or self.labels[name] is None:
+            known = name in self.labels
+            self.labels[name] = label
+            if known and isinstance(label, np.ndarray):  # met before without labels: nothing there may go
+                self.channels.fix(label, self.tie_reason)
+            return
+        before = self.labels[name]
+        if label is None:
+            if isinstance(before, np.ndarray):
+                self.channels.fix(before, self.tie_reason)
+            return
+        assert before is not None
+        self.channels.tie(before, label, self.tie_reason)
+        if isinstance(label, int) and not isinstance(before, int):
+            self.labels[name] = label
+
+    def compose(self, term: Term) -> Labels | None:
+        """The labels of an axis of an output."""
+        if isinstance(term, Factor):
+            return self.labels.get(term.name)
+        parts = [size_of(each, self.sizes) for each in term.terms]
+        labels = [self.compose(each) for each in term.terms]
+        return stack(labels, parts) if isinstance(term, Sum) else product(labels, parts)

@@ -1,0 +1,30 @@
+"""Functions of single positions. Each counts one operation per output element, whatever the function."""
+
+from __future__ import annotations
+
+from onnxmorph.rules.table import Cost, rule
+
+EACH = Cost("a")
+
+rule(
+    "Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Ceil Celu Cos Cosh Elu Erf Exp Floor Gelu HardSigmoid HardSwish "
+    "IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign "
+    "Sqrt Swish Tan Tanh ThresholdedRelu",
+    "a... -> a...",
+    EACH,
+    elementwise=True,
+)
+rule(
+    "Add And BitShift BitwiseAnd BitwiseOr BitwiseXor Div Equal Greater GreaterOrEqual Less LessOrEqual Mod Mul Or PRelu "
+    "Pow Sub Xor",
+    "a..., a... -> a...",
+    EACH,
+    elementwise=True,
+)
+rule("Clip", "a..., _, _ -> a...", EACH, elementwise=True)
+rule("Where", "a..., a..., a... -> a...", EACH, elementwise=True)
+rule("Max Mean Min Sum", "a..., a..., a..., a..., a..., a..., a..., a... -> a...", EACH, elementwise=True)
+rule("Cast Identity", "a... -> a...", view=True, elementwise=True)
+rule("CastLike", "a..., _ -> a...", view=True, elementwise=True)
+rule("Dropout", "a..., _, _ -> a..., a...", view=True, elementwise=True)
+rule("Shape Size", "a... -> _", view=True, reads_shape=True)

@@ -1,0 +1,55 @@
+"""Reductions and pooling."""
+
+from __future__ import annotations
+
+from onnxmorph.model import Node
+from onnxmorph.rules.table import Cost, Spec, axes_of, axis_of, letters, refuse, rule
+
+
+def _reduce(node: Node, mark: str) -> Spec:
+    shape = node.in_shapes[0]
+    axes = axes_of(node.parameter("axes"), len(shape or ()))
+    if shape is None or (axes is None and node.input_index("axes") is not None):
+        return refuse("dynamic", "its axes or its input's shape are not known before running")
+    if not axes:
+        axes = [] if node.attributes.get("noop_with_empty_axes") else list(range(len(shape)))
+    names = letters(len(shape))
+    taken = [mark.format(n) if t in axes else n for t, n in enumerate(names)]
+    left = [
+        "1" if t in axes else n
+        for t, n in enumerate(names)
+        if t not in axes or node.attributes.get("keepdims", 1)
+    ]
+    return Spec(f"{' '.join(taken)}, _ -> {' '.join(left)}")
+
+
+def over_zeros(node: Node) -> Spec:
+    """Zeros do not change the result: cutting zeroed positions is exact."""
+    return _reduce(node, "{}")
+
+
+def over_live(node: Node) -> Spec:
+    """Zeros do change the result: it is taken over the live positions."""
+    return _reduce(node, "{{{}}}")
+
+
+def arg_reduce(node: Node) -> Spec:
+    shape = node.in_shapes[0]
+    if shape is None:
+        return refuse("unknown-shape", "the shape of the input cannot be inferred")
+    axis, names = axis_of(node.attributes["axis"], len(shape)), letters(len(shape))
+    left = ["1" if t == axis else n for t, n in enumerate(names) if t != axis or node.attributes["keepdims"]]
+    return Spec(f"{' '.join(f'[{n}]' if t == axis else n for t, n in enumerate(names))} -> {' '.join(left)}")
+
+
+def pool(node: Node) -> Spec:
+    window = [int(k) for k in node.attributes["kernel_shape"]]
+    sizes = {f"k~{len(window) - 1 - i}": k for i, k in enumerate(window)}
+    return Spec("n c [y...] -> n c z..., n c z...", sizes)
+
+
+rule("ReduceSum ReduceL1 ReduceL2 ReduceSumSquare", over_zeros, Cost("a"))
+rule("ReduceMean ReduceMax ReduceMin ReduceProd ReduceLogSum ReduceLogSumExp", over_live, Cost("a"))
+rule("ArgMax ArgMin", arg_reduce, Cost("a"))
+rule("MaxPool AveragePool LpPool", pool, Cost("n c z k"))
+rule("GlobalAveragePool GlobalMaxPool GlobalLpPool", "n c {y...} -> n c z...", Cost("n c y"))

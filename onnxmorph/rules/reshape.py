@@ -1,0 +1,130 @@
+"""Ops that regroup axes without touching a value."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from math import prod
+
+import numpy as np
+
+from onnxmorph.model import Node, Shape
+from onnxmorph.rules.table import Spec, Write, axes_of, axis_of, letters, refuse, rule
+
+
+def factorise(before: Shape, after: Shape) -> tuple[list[str], list[str], dict[str, int]] | None:
+    """Both shapes as products of common factors, outermost first; None where they have none.
+
+    >>> factorise((2, 12), (2, 3, 4))
+    (['f0', '(f1 f2)'], ['f0', 'f1', 'f2'], {'f0': 2, 'f1': 3, 'f2': 4})
+    """
+    if prod(before) != prod(after) or not prod(before):
+        return None
+    edges = sorted({1, *np.cumprod(before).tolist(), *np.cumprod(after).tolist()})
+    if any(high % low for low, high in pairwise(edges)):
+        return None
+    sizes = {f"f{i}": high // low for i, (low, high) in enumerate(pairwise(edges))}
+
+    def terms(shape: Shape) -> list[str]:
+        found, at, edge = [], 0, 1
+        for size in shape:
+            edge *= size
+            names = []
+            while at < len(sizes) and edges[at + 1] <= edge:
+                names.append(f"f{at}")
+                at += 1
+            found.append("1" if not names else names[0] if len(names) == 1 else f"({' '.join(names)})")
+        return found
+
+    return terms(before), terms(after), sizes
+
+
+def _regroup(node: Node, target: int | None) -> Spec:
+    shape, out = node.in_shapes[0], node.out_shapes[0]
+    if shape is None or out is None:
+        return refuse("unknown-shape", "a shape cannot be inferred")
+    found = factorise(shape, out)
+    if found is None:
+        return Spec(
+            f"{' '.join(f'[{n}]' for n in letters(len(shape)))}, _ -> {' '.join(letters(len(out), 'w'))}"
+        )
+    before, after, sizes = found
+    if target is None:
+        return Spec(f"{' '.join(before)}, _ -> {' '.join(after)}", sizes)
+    wanted = node.known[target]
+    entries = tuple(
+        None if term == "1" or (wanted is not None and wanted[t] <= 0) else term
+        for t, term in enumerate(after)
+    )
+    return Spec(f"{' '.join(before)}, _ -> {' '.join(after)}", sizes, (Write("shape", entries, infers=True),))
+
+
+def reshape(node: Node) -> Spec:
+    return _regroup(node, 1)
+
+
+def flatten(node: Node) -> Spec:
+    return _regroup(node, None)
+
+
+def transpose(node: Node) -> Spec:
+    shape = node.in_shapes[0]
+    if shape is None:
+        return refuse("unknown-shape", "the shape of the input cannot be inferred")
+    names = letters(len(shape))
+    order = node.attributes.get("perm") or range(len(shape))[::-1]
+    return Spec(f"{' '.join(names)} -> {' '.join(names[int(t)] for t in order)}")
+
+
+def squeeze(node: Node) -> Spec:
+    """An axis that disappears is fixed: its position has nowhere to go."""
+    shape = node.in_shapes[0]
+    axes = axes_of(node.parameter("axes"), len(shape or ()))
+    if shape is None or (axes is None and node.input_index("axes") is not None):
+        return refuse("dynamic", "its axes or its input's shape are not known before running")
+    gone = [t for t, s in enumerate(shape) if s == 1] if axes is None else axes
+    names = letters(len(shape))
+    before = " ".join(f"[{n}]" if t in gone else n for t, n in enumerate(names))
+    return Spec(f"{before}, _ -> {' '.join(n for t, n in enumerate(names) if t not in gone)}")
+
+
+def unsqueeze(node: Node) -> Spec:
+    shape, out = node.in_shapes[0], node.out_shapes[0]
+    axes = axes_of(node.parameter("axes"), len(out or ()))
+    if shape is None or out is None or axes is None:
+        return refuse("dynamic", "its axes or its input's shape are not known before running")
+    names = letters(len(shape))
+    rest = iter(names)
+    return Spec(
+        f"{' '.join(names)}, _ -> {' '.join('1' if t in axes else next(rest) for t in range(len(out)))}"
+    )
+
+
+def _blocks(node: Node, inward: bool) -> Spec:
+    """Depth and space traded: ``blocksize`` is fixed, the rest of the depth is free."""
+    b = int(node.attributes["blocksize"])
+    shape = node.in_shapes[0]
+    if shape is None:
+        return refuse("unknown-shape", "the shape of the input cannot be inferred")
+    first = inward or node.attributes.get("mode", "DCR") == "DCR"
+    depth = "([b0] [b1] c)" if first else "(c [b0] [b1])"
+    wide, deep = "n c (h [b0]) (w [b1])", f"n {depth} h w"
+    c = shape[1] if inward else shape[1] // b**2
+    sizes = {"b0": b, "b1": b, "c": c}
+    return Spec(f"{wide} -> {deep}" if inward else f"{deep} -> {wide}", sizes)
+
+
+def depth_to_space(node: Node) -> Spec:
+    return _blocks(node, inward=False)
+
+
+def space_to_depth(node: Node) -> Spec:
+    return _blocks(node, inward=True)
+
+
+rule("Reshape", reshape, view=True)
+rule("Flatten", flatten, view=True)
+rule("Transpose", transpose)
+rule("Squeeze", squeeze, view=True)
+rule("Unsqueeze", unsqueeze, view=True)
+rule("DepthToSpace", depth_to_space)
+rule("SpaceToDepth", space_to_depth)

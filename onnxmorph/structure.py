@@ -1,0 +1,169 @@
+"""Which channels live: a versioned JSON document that any program can apply with nothing but array indexing."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnxmorph.analysis import Analysis
+from onnxmorph.axes import Array
+from onnxmorph.errors import StructureError
+from onnxmorph.model import write_text
+from onnxmorph.polynomial import Widths
+from onnxmorph.positions import take
+
+VERSION = 1
+
+
+def _lines(table: Mapping[str, Any], depth: int) -> str:
+    """The entries of a JSON object, nested ones a line each to the given depth, so that a diff can be read."""
+    lines = []
+    for key, value in table.items():
+        text = json.dumps(value)
+        if depth > 1 and isinstance(value, dict) and value:
+            text = f"{{\n{_lines(value, depth - 1)}\n}}"
+        elif depth > 1 and isinstance(value, (list, tuple)) and value:
+            text = "[\n" + ",\n".join(f"  {json.dumps(v)}" for v in value) + "\n]"
+        lines.append(f"{'  ' * (3 - depth)}{json.dumps(str(key))}: {text}")
+    return ",\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One group: its id, its full width in the model, and the channels that live, ascending.
+
+    A channel that is listed twice was copied (an expanded network).
+    """
+
+    id: str
+    width: int
+    keep: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Structure:
+    """The live channels of a model.
+
+    ``model`` is the fingerprint of the model's graph; weights do not enter it. ``parameters[name][axis]`` are
+    the kept indices of every axis that has channels: ``numpy.take`` along each of them gives the new
+    parameter; an axis that is not listed stays whole. ``costs`` holds ``before`` and ``after``; ``provenance`` says how it was found.
+    """
+
+    model: str
+    groups: tuple[Kept, ...]
+    parameters: Mapping[str, Mapping[int, tuple[int, ...]]]
+    costs: Mapping[str, Mapping[str, int]]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def of(analysis: Analysis, copies: Array, **provenance: Any) -> Structure:
+        """From the number of copies of every channel.
+
+        Args:
+            analysis: of the model that the structure is for.
+            copies: ``[channels + 1]``; 0 removes a channel, 1 keeps it, more copies it; ``copies[0]`` is 1.
+            provenance: anything JSON: method, seed, budget.
+        """
+        groups = []
+        for g in analysis.groups:
+            own = copies[g.start + 1 : g.start + 1 + g.width]
+            groups.append(Kept(g.id, g.width, tuple(np.repeat(np.arange(g.width), own).tolist())))
+        parameters: dict[str, dict[int, tuple[int, ...]]] = {}
+        for name in analysis.parameters:
+            parameters[name] = {}
+            for axis, rows in enumerate(analysis.rows[name]):
+                if rows is not None:
+                    parameters[name][axis] = tuple(take(rows, copies).old.tolist())
+        widths = np.array([len(k.keep) for k in groups], np.int64)
+        costs = {
+            "before": {n: p.value(analysis.widths) for n, p in analysis.costs.items()},
+            "after": {n: p.value(widths) for n, p in analysis.costs.items()},
+        }
+        return Structure(analysis.graph.fingerprint, tuple(groups), parameters, costs, provenance)
+
+    @property
+    def widths(self) -> Widths:
+        """The new width of every group, ``[groups]``."""
+        return np.array([len(g.keep) for g in self.groups], np.int64)
+
+    def copies(self, analysis: Analysis) -> Array:
+        """How often every channel of `analysis` stands in the new network, ``[channels + 1]``.
+
+        Raises:
+            StructureError: the structure is for another model.
+        """
+        if self.model != analysis.graph.fingerprint:
+            message = (
+                f"the structure is for another model (fingerprint {self.model}, this model has "
+                f"{analysis.graph.fingerprint}); give the model it was made from"
+            )
+            raise StructureError(message, code="structure-model")
+        mine, theirs = [(g.id, g.width) for g in analysis.groups], [(g.id, g.width) for g in self.groups]
+        if mine != theirs:
+            raise StructureError("the structure's groups are not those of the model", code="structure-groups")
+        copies = np.ones(analysis.channels + 1, np.int64)
+        for group, kept in zip(analysis.groups, self.groups, strict=True):
+            copies[group.start + 1 : group.start + 1 + group.width] = np.bincount(
+                kept.keep, minlength=group.width
+            )
+        return copies
+
+    def to_json(self) -> str:
+        """The document; `from_json` reads it back."""
+        document = {"version": VERSION, **asdict(self)}
+        return f"{{\n{_lines(document, 2)}\n}}\n"
+
+    @staticmethod
+    def from_json(text: str) -> Structure:
+        """Read a document.
+
+        Raises:
+            StructureError: it is no structure, or of a newer version.
+        """
+        try:
+            document = json.loads(text)
+            version = document["version"]
+            if version != VERSION:
+                message = (
+                    f"structure version {version} is not supported (this onnxmorph reads version {VERSION})"
+                )
+                raise StructureError(message, code="structure-version")
+            groups = tuple(
+                Kept(g["id"], int(g["width"]), tuple(sorted(int(i) for i in g["keep"])))
+                for g in document["groups"]
+            )
+            for g in groups:
+                if g.keep and not 0 <= g.keep[0] <= g.keep[-1] < g.width:
+                    raise StructureError(
+                        f"group {g.id!r} keeps indices outside 0 … {g.width - 1}", code="structure"
+                    )
+            parameters = {
+                name: {int(axis): tuple(kept) for axis, kept in axes.items()}
+                for name, axes in document["parameters"].items()
+            }
+            return Structure(
+                document["model"], groups, parameters, document["costs"], document.get("provenance", {})
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as e:
+            raise StructureError(
+                f"not a structure ({type(e).__name__}: {e}); write one with `shrink`", code="structure"
+            ) from None
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the document, whole or not at all. Raises OutputError."""
+        write_text(self.to_json(), path)
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> Structure:
+        """Read a document from a file. Raises StructureError."""
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as e:
+            raise StructureError(f"{path}: cannot be read ({e})", code="structure-file") from None
+        return Structure.from_json(text)
