@@ -76,6 +76,15 @@ def parse(text: str) -> Equation:
     return _Parser(text).equation()
 
 
+@lru_cache(maxsize=4096)
+def parse_term(text: str) -> Term:
+    """Parse one axis, e.g. ``"(g c)"``."""
+    axes = parse(f"{text} -> _").inputs[0]
+    if axes is None or len(axes) != 1:
+        raise RuleError(f"{text!r} is not one axis", code="notation")
+    return axes[0]
+
+
 class _Parser:
     def __init__(self, text: str) -> None:
         self.text, self.tokens, at = text, list[str](), 0

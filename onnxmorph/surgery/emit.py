@@ -1,0 +1,233 @@
+"""Write the graph of a structure: slice every parameter, rewrite every size that an op carries.
+
+All that it knows about an op stands in the op's rule: which parameters hold sizes, in the axes of its
+equation, and which hold positions. Arithmetic on shapes keeps running in the *original* sizes (each remaining
+`Shape` is corrected at its output), and rules convert to the new sizes where an op reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+from onnx_ir.passes import common as passes
+
+from onnxmorph.analysis import Analysis
+from onnxmorph.axes import Array
+from onnxmorph.model import IR_VERSION, Node
+from onnxmorph.notation import parse_term, size_of
+from onnxmorph.positions import count, take
+from onnxmorph.propagate import Plan
+from onnxmorph.rules import Take, Write
+
+Ints = NDArray[np.int64]
+
+
+def emit(analysis: Analysis, copies: Array, weights: Mapping[str, NDArray[np.generic]] | None = None) -> ir.Model:
+    """The model with every channel c copied ``copies[c]`` times (0 removes it).
+
+    Args:
+        analysis: of the model; its graph is not changed.
+        copies: ``[channels + 1]``, ``copies[0] == 1``.
+        weights: parameters already in their new shapes, by name, instead of slices of the model's own.
+    """
+    return _Emitter(analysis, copies, weights or {}).run()
+
+
+@dataclass
+class _Emitter:
+    analysis: Analysis
+    copies: Array
+    weights: Mapping[str, NDArray[np.generic]]
+
+    def run(self) -> ir.Model:
+        self.model = self.analysis.graph.model.clone()
+        graph = self.graph = self.model.graph
+        self.values: dict[str, ir.Value] = {v.name or "": v for v in (*graph.inputs, *graph.initializers.values())}
+        self.values |= {v.name: v for node in graph for v in node.outputs if v.name}
+        for name in self.analysis.parameters:
+            self.slice(name)
+        for plan, rows in zip(self.analysis.plans, self.analysis.factor_rows, strict=True):
+            sizes = {n: s if rows.get(n) is None else count(rows[n], self.copies) for n, s in plan.sizes.items()}
+            self.freeze(plan.node)
+            for write in plan.spec.writes:
+                self.write(plan, write, sizes)
+            for each in plan.spec.takes:
+                self.reindex(plan, rows, each)
+            if plan.rule is not None and plan.rule.reads_shape:
+                self.restore_shape(plan.node)
+        self.declare_shapes()
+        self.graph.sort()
+        passes.RemoveUnusedNodesPass()(self.model)
+        self.model.ir_version = max(self.model.ir_version or 0, IR_VERSION)
+        return self.model
+
+    # -- parameters ----------------------------------------------------------------------------
+
+    def changed(self, name: str) -> list[tuple[int, Array]]:
+        """The axes of a tensor that change, and their channels."""
+        rows = self.analysis.rows.get(name) or ()
+        return [(t, r) for t, r in enumerate(rows) if r is not None and (self.copies[r] != 1).any()]
+
+    def slice(self, name: str) -> None:
+        value = self.values[name]
+        given = self.weights.get(name)
+        changed = self.changed(name)
+        if given is None and not changed:
+            return
+        tensor = value.const_value
+        assert tensor is not None
+        array = tensor.numpy() if given is None else given
+        if given is None:
+            for axis, rows in changed:
+                array = array.take(take(rows, self.copies).old, axis)
+        value.const_value = ir.Tensor(np.ascontiguousarray(array), dtype=tensor.dtype, name=name)
+        value.shape = ir.Shape(array.shape)
+
+    # -- sizes and positions that ops carry ------------------------------------------------------
+
+    def node(self, of: Node) -> ir.Node:
+        node = self.values[next(o for o in of.outputs if o)].producer()
+        assert node is not None
+        return node
+
+    def constant(self, name: str, array: NDArray[np.generic]) -> ir.Value:
+        """An initializer of that value, under that name or the next free one."""
+        free, n = name, 1
+        while free in self.values:
+            n += 1
+            free = f"{name}_{n}"
+        value = ir.Value(name=free, const_value=ir.tensor(array, name=free), shape=ir.Shape(array.shape))
+        value.type = ir.TensorType(ir.tensor(array).dtype)
+        self.graph.register_initializer(value)
+        self.values[free] = value
+        return value
+
+    def freeze(self, node: Node) -> None:
+        """Replace inputs computed from shapes, and known before running, by their original values."""
+        for i, name in enumerate(node.inputs):
+            if name in self.analysis.graph.derived and self.analysis.graph.static[name].all():
+                frozen = f"{name}_static"
+                if frozen not in self.values:
+                    self.constant(frozen, self.analysis.graph.known[name])
+                self.node(node).replace_input_with(i, self.values[frozen])
+
+    def write(self, plan: Plan, write: Write, sizes: Mapping[str, int]) -> None:
+        node = plan.node
+        before = node.parameter(write.parameter)
+        new = [None if e is None else size_of(parse_term(e), sizes) for e in write.entries]
+        old = [None if e is None else size_of(parse_term(e), plan.sizes) for e in write.entries]
+        if new == old:
+            return
+        if before is None:  # e.g. a Split in equal parts
+            before = np.array(old, np.int64)
+        after = np.array(before, np.int64).reshape(-1)
+        ratio = np.ones((2, len(after)), np.int64)
+        for j, (entry, size) in enumerate(zip(new, old, strict=True)):
+            if entry is not None and size is not None:
+                after[j], ratio[:, j] = entry, (entry, size)
+        target = self.node(node)
+        index = node.input_index(write.parameter)
+        if index is None and write.parameter not in node.formal:
+            scalar = np.ndim(before) == 0
+            value = int(after[0]) if scalar else after.tolist()
+            attribute = ir.AttrInt64 if scalar else ir.AttrInt64s
+            target.attributes[write.parameter] = attribute(write.parameter, value)
+            return
+        if write.instead_of:
+            target.attributes.pop(write.instead_of, None)
+        name = f"{node.outputs[0]}_{write.parameter}"
+        if index is None:
+            index = node.formal.index(write.parameter)
+            target.resize_inputs(max(index + 1, len(target.inputs)))
+            target.replace_input_with(index, self.constant(name, after))
+            return
+        source = target.inputs[index]
+        assert source is not None
+        static = self.analysis.graph.static.get(node.inputs[index], np.ones(len(after), bool)).reshape(-1)
+        if not static.all() and write.infers and (~static).sum() == 1 and not (after[static] < 0).any():
+            after[~static] = -1
+            static = np.ones_like(static)
+        if static.all():
+            kind = self.analysis.graph.known[node.inputs[index]].dtype
+            target.replace_input_with(index, self.constant(name, after.astype(kind)))
+        else:
+            target.replace_input_with(index, self.rescale(target, source, static, after, *ratio))
+
+    def rescale(
+        self, user: ir.Node, source: ir.Value, static: NDArray[np.bool_], fixed: Ints, times: Ints, per: Ints
+    ) -> ir.Value:
+        """``where(static, fixed, source * times // per)`` beside `user`: sizes of dynamic axes in new units."""
+        name = source.name or "shape"
+        steps = [
+            ("Mul", [source, self.constant(f"{name}_times", times)]),
+            ("Div", [None, self.constant(f"{name}_per", per)]),
+            ("Where", [self.constant(f"{name}_static", static), self.constant(f"{name}_sizes", fixed), None]),
+        ]
+        value = source
+        for op, inputs in steps:
+            node = ir.Node("", op, [value if v is None else v for v in inputs])
+            value = node.outputs[0]
+            value.name = f"{name}_{op}_{len(self.values)}"
+            value.shape, value.type = ir.Shape(fixed.shape), ir.TensorType(ir.DataType.INT64)
+            self.values[value.name] = value
+            self.graph.insert_before(user, node)
+        return value
+
+    def restore_shape(self, node: Node) -> None:
+        """Correct a Shape that has to stay (a dimension is dynamic), so that it tells the original sizes."""
+        shape, rows = node.in_shapes[0], self.analysis.rows.get(node.inputs[0])
+        if shape is None or not self.changed(node.inputs[0]):
+            return
+        new = [s if r is None else count(r, self.copies) for s, r in zip(shape, rows or (), strict=True)]
+        old_sizes, new_sizes = np.array(shape, np.int64), np.array(new, np.int64)
+        output = self.values[node.outputs[0]]
+        dynamic = self.analysis.graph.dynamic.get(node.inputs[0], frozenset())
+        static = np.array([t not in dynamic for t in range(len(shape))])
+        if node.out_shapes[0] == ():  # Size: one number
+            static, old_sizes, new_sizes = static.all(keepdims=False), old_sizes.prod(), new_sizes.prod()
+        else:
+            window = slice(node.attributes.get("start", 0), node.attributes.get("end"))
+            static, old_sizes, new_sizes = static[window], old_sizes[window], new_sizes[window]
+        users = list(output.uses())
+        value = self.rescale(self.node(node), output, np.asarray(static), old_sizes, old_sizes, new_sizes)
+        for user, i in users:
+            user.replace_input_with(i, value)
+
+    def reindex(self, plan: Plan, rows: Mapping[str, Array | None], of: Take) -> None:
+        """Positions that an op picks: find each where it stands now."""
+        source = rows.get(of.of)
+        if source is None or (self.copies[source] == 1).all():
+            return
+        there, wanted = take(source, self.copies), take(source[of.index], self.copies)
+        most = int(self.copies.max()) + 1
+
+        def code(old: Array, copy: Array) -> Array:
+            for column in copy.T:
+                old = old * most + column
+            return old
+
+        have = code(there.old, there.copy)
+        order = np.argsort(have)
+        found = order[np.searchsorted(have[order], code(of.index[wanted.old], wanted.copy))]
+        index = plan.node.input_index(of.parameter)
+        assert index is not None
+        name = f"{plan.node.outputs[0]}_{of.parameter}"
+        kind = self.analysis.graph.known[plan.node.inputs[index]].dtype
+        self.node(plan.node).replace_input_with(index, self.constant(name, found.astype(kind)))
+
+    # -- the rest --------------------------------------------------------------------------------
+
+    def declare_shapes(self) -> None:
+        """Bring the recorded shapes of all tensors up to date."""
+        for name, value in self.values.items():
+            if value.shape is None or value.is_initializer():
+                continue
+            dims: Sequence[int | ir.SymbolicDim] = list(value.shape)
+            for axis, rows in self.changed(name):
+                if axis < len(dims) and isinstance(dims[axis], int):
+                    dims = [*dims[:axis], count(rows, self.copies), *dims[axis + 1 :]]
+            value.shape = ir.Shape(dims)
