@@ -238,7 +238,7 @@ class _Walk:
             plans=tuple(self.plans),
             rows=table,
             factor_rows=factor_rows,
-            roles=self.roles,
+            roles={**dict.fromkeys(self.graph.constants & self.fresh.keys(), "constant"), **self.roles},
             parameters=self.fresh,
             fixed=tuple(self._fixed(table)),
         )

@@ -84,7 +84,7 @@ def count_costs(
             macs = once if rule.cost.macs else {}
         own = [n for n in dict.fromkeys(node.inputs) if n in parameters and n not in charged]
         charged.update(own)
-        counted = {n: elements(n, parameters[n].shape) for n in own if roles.get(n) != "state"}
+        counted = {n: elements(n, parameters[n].shape) for n in own if roles.get(n) not in ("state", "constant")}
         weights = {node.inputs[i] for i in rule.weights if i < len(node.inputs)} if rule else set()
         written = [
             elements(n, s) for n, s in zip(node.outputs, node.out_shapes, strict=True) if n and s is not None

@@ -83,6 +83,7 @@ class Parameter:
 class Graph:
     """A model as analysis sees it. ``model`` is the ONNX IR that surgery clones; nobody else looks inside.
 
+    ``constants`` are the parameters that the file holds as Constant nodes: cut like others, but not counted.
     ``static`` gives, for each computed integer tensor that is known in part, which entries do not depend on a
     dynamic dimension. ``dynamic`` gives the dynamic axes of a tensor. ``derived`` names the known tensors that
     come from the shape of another tensor, and so would change with a cut.
@@ -94,6 +95,7 @@ class Graph:
     outputs: tuple[str, ...]
     shapes: Mapping[str, Shape | None]
     parameters: Mapping[str, Parameter]
+    constants: frozenset[str]
     known: Mapping[str, Known]
     static: Mapping[str, NDArray[np.bool_]]
     dynamic: Mapping[str, frozenset[int]]
@@ -118,11 +120,10 @@ def load(source: Source, shapes: Mapping[str, Sequence[int]] | None = None) -> G
     """
     model, name = _read(source)
     _check_versions(model, name)
-    for each in (
-        passes.InlinePass(),
-        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
-    ):
-        model = each(model).model
+    model = passes.InlinePass()(model).model
+    constants = frozenset(v.name or "" for n in model.graph if n.op_type == "Constant" for v in n.outputs)
+    lift = passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)
+    model = passes.RemoveUnusedNodesPass()(lift(model).model).model
     try:
         model.graph.sort()
     except ValueError as e:
@@ -131,7 +132,7 @@ def load(source: Source, shapes: Mapping[str, Sequence[int]] | None = None) -> G
         ) from None
     _check_values(model, name)
     _check_external(model, name)
-    return _view(model, name, shapes or {})
+    return _view(model, name, shapes or {}, constants)
 
 
 def _read(source: Source) -> tuple[ir.Model, str]:
@@ -227,7 +228,7 @@ def _captured(node: ir.Node) -> tuple[str, ...]:
     return tuple(dict.fromkeys(n for n in found if n))
 
 
-def _view(model: ir.Model, name: str, given: Mapping[str, Sequence[int]]) -> Graph:
+def _view(model: ir.Model, name: str, given: Mapping[str, Sequence[int]], constants: frozenset[str]) -> Graph:
     notes: list[str] = []
     first = _bind_inputs(model, name, given, notes, grow=False)
     pass_one = _infer(model, name, first)
@@ -263,6 +264,7 @@ def _view(model: ir.Model, name: str, given: Mapping[str, Sequence[int]]) -> Gra
         outputs=_names(model.graph.outputs),
         shapes=pass_one.shapes,
         parameters=parameters,
+        constants=constants & parameters.keys(),
         known=known,
         static=static,
         dynamic=dynamic,
@@ -281,7 +283,8 @@ def _nodes(model: ir.Model, graph: Graph, floats: set[str]) -> Iterator[Node]:
         attributes = dict(entry[2]) if entry else {}
         attributes.update({k: a.value for k, a in node.attributes.items()})
         inputs, outputs = _names(node.inputs), _names(node.outputs)
-        if all(o in graph.derived and graph.static[o].all() for o in outputs if o):
+        settled = all(o in graph.known and graph.static[o].all() for o in outputs if o)
+        if settled and graph.derived.issuperset(o for o in outputs if o):
             continue  # arithmetic on shapes that is settled: a constant, whoever reads it
         yield Node(
             type=node.op_type,
@@ -296,7 +299,7 @@ def _nodes(model: ir.Model, graph: Graph, floats: set[str]) -> Iterator[Node]:
             out_shapes=tuple(graph.shapes.get(o) if o else None for o in outputs),
             known=tuple(graph.known.get(i) if i else None for i in inputs),
             captured=_captured(node),
-            counted=any(o in floats for o in outputs),
+            counted=not settled and any(o in floats for o in outputs),
         )
 
 

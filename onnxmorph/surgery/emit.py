@@ -34,32 +34,32 @@ def emit(analysis: Analysis, copies: Array, weights: Mapping[str, NDArray[np.gen
         copies: ``[channels + 1]``, ``copies[0] == 1``.
         weights: parameters already in their new shapes, by name, instead of slices of the model's own.
     """
-    return _Emitter(analysis, copies, weights or {}).run()
+    return Emitter(analysis, copies, weights or {}).run()
 
 
 @dataclass
-class _Emitter:
+class Emitter:
     analysis: Analysis
     copies: Array
     weights: Mapping[str, NDArray[np.generic]]
 
-    def run(self) -> ir.Model:
+    def __post_init__(self) -> None:
         self.model = self.analysis.graph.model.clone()
         graph = self.graph = self.model.graph
         self.values: dict[str, ir.Value] = {v.name or "": v for v in (*graph.inputs, *graph.initializers.values())}
         self.values |= {v.name: v for node in graph for v in node.outputs if v.name}
+        self.frozen: list[ir.Value] = [self.values[name] for name in self.analysis.graph.constants]
+
+    def run(self) -> ir.Model:
         for name in self.analysis.parameters:
             self.slice(name)
         for plan, rows in zip(self.analysis.plans, self.analysis.factor_rows, strict=True):
-            sizes = {n: s if rows.get(n) is None else count(rows[n], self.copies) for n, s in plan.sizes.items()}
             self.freeze(plan.node)
-            for write in plan.spec.writes:
-                self.write(plan, write, sizes)
-            for each in plan.spec.takes:
-                self.reindex(plan, rows, each)
+            self.rewrite(plan, rows)
             if plan.rule is not None and plan.rule.reads_shape:
                 self.restore_shape(plan.node)
         self.declare_shapes()
+        self.lower_constants()
         self.graph.sort()
         passes.RemoveUnusedNodesPass()(self.model)
         self.model.ir_version = max(self.model.ir_version or 0, IR_VERSION)
@@ -112,8 +112,16 @@ class _Emitter:
             if name in self.analysis.graph.derived and self.analysis.graph.static[name].all():
                 frozen = f"{name}_static"
                 if frozen not in self.values:
-                    self.constant(frozen, self.analysis.graph.known[name])
+                    self.frozen.append(self.constant(frozen, self.analysis.graph.known[name]))
                 self.node(node).replace_input_with(i, self.values[frozen])
+
+    def rewrite(self, plan: Plan, rows: Mapping[str, Array | None]) -> None:
+        """Bring all sizes and positions that a node carries up to date."""
+        sizes = {n: count(r, self.copies) if (r := rows.get(n)) is not None else s for n, s in plan.sizes.items()}
+        for write in plan.spec.writes:
+            self.write(plan, write, sizes)
+        for each in plan.spec.takes:
+            self.reindex(plan, rows, each)
 
     def write(self, plan: Plan, write: Write, sizes: Mapping[str, int]) -> None:
         node = plan.node
@@ -218,6 +226,19 @@ class _Emitter:
         name = f"{plan.node.outputs[0]}_{of.parameter}"
         kind = self.analysis.graph.known[plan.node.inputs[index]].dtype
         self.node(plan.node).replace_input_with(index, self.constant(name, found.astype(kind)))
+
+    def lower_constants(self) -> None:
+        """Put constants back into Constant nodes: as initializers they would count as parameters."""
+        first = self.graph[0]
+        for value in self.frozen:
+            tensor = value.const_value
+            if tensor is None or not tensor.dtype.is_floating_point():
+                continue
+            node = ir.Node("", "Constant", [], [ir.AttrTensor("value", tensor)])
+            value.replace_all_uses_with(node.outputs[0])
+            del self.graph.initializers[value.name]
+            node.outputs[0].name, node.outputs[0].type, node.outputs[0].shape = value.name, value.type, value.shape
+            self.graph.insert_before(first, node)
 
     # -- the rest --------------------------------------------------------------------------------
 

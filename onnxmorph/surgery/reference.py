@@ -1,0 +1,141 @@
+"""The zero-masked original: what a shrunk model has to compute.
+
+Every parameter slice of a removed channel is zero. Where an op takes a statistic over an axis that is cut, it
+sees the live positions only; where it sums over an axis of activations, the removed ones are zero. This is
+built from the original graph op by op, not by the surgery it serves to check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxmorph.analysis import Analysis
+from onnxmorph.axes import Array
+from onnxmorph.notation import factors
+from onnxmorph.propagate import Plan
+from onnxmorph.surgery.emit import Emitter
+
+
+def masked(analysis: Analysis, copies: Array) -> ir.Model:
+    """The original model with the channels of ``copies == 0`` silenced.
+
+    Args:
+        analysis: of the original.
+        copies: ``[channels + 1]`` of zeros and ones.
+    """
+    reference = _Reference(Emitter(analysis, copies, {}))
+    reference.mask_parameters()
+    for plan in analysis.plans:
+        if plan.equation is not None and plan.node.counted:
+            over = set(plan.equation.averaged)
+            if any(reference.dead(name) for name in reference.read(plan, over)):
+                reference.restrict(plan)
+            else:
+                reference.silence(plan)
+    reference.emitter.graph.sort()
+    return reference.emitter.model
+
+
+class _Reference:
+    def __init__(self, emitter: Emitter) -> None:
+        self.emitter, self.analysis = emitter, emitter.analysis
+        self.alive = emitter.copies > 0
+
+    def dead(self, name: str) -> list[tuple[int, Array]]:
+        """The axes of a tensor with dead positions, and which are alive."""
+        rows = self.analysis.rows.get(name) or ()
+        masks = [(t, self.alive[r].all(1)) for t, r in enumerate(rows) if r is not None]
+        return [(t, mask) for t, mask in masks if not mask.all()]
+
+    def mask_parameters(self) -> None:
+        for name in self.analysis.parameters:
+            value = self.emitter.values[name]
+            if (axes := self.dead(name)) and value.const_value is not None:
+                array = value.const_value.numpy().copy()
+                for axis, mask in axes:
+                    np.moveaxis(array, axis, 0)[~mask] = 0
+                value.const_value = ir.Tensor(array, dtype=value.const_value.dtype, name=name)
+
+    def read(self, plan: Plan, names: set[str]) -> Iterator[str]:
+        """The inputs that have an axis with one of these factors."""
+        assert plan.equation is not None
+        for name, axes in zip(plan.node.inputs, plan.equation.inputs, strict=False):
+            if name and axes is not None and names & {f.name for axis in axes for f in factors(axis)}:
+                yield name
+
+    def silence(self, plan: Plan) -> None:
+        """Zero the dead positions of activations that the op sums over, unless a parameter does so already."""
+        assert plan.equation is not None
+        kept = {f.name for axes in plan.equation.outputs for axis in axes or () for f in factors(axis)}
+        for i, (name, axes) in enumerate(zip(plan.node.inputs, plan.equation.inputs, strict=False)):
+            gone = [
+                (t, mask)
+                for t, mask in self.dead(name)
+                if axes is not None and not {f.name for f in factors(axes[t])} & kept
+            ]
+            if gone and name not in self.analysis.parameters:
+                node = self.emitter.node(plan.node)
+                node.replace_input_with(i, self.times(node, node.inputs[i], gone, before=True))
+
+    def restrict(self, plan: Plan) -> None:
+        """Run one op on the live positions of its inputs, and put its outputs back among zeros."""
+        node = self.emitter.node(plan.node)
+        users = {v.name: list(v.uses()) for v in node.outputs}
+        for i, name in enumerate(plan.node.inputs):
+            for axis, mask in self.dead(name):
+                value = self.gather(node, node.inputs[i], np.flatnonzero(mask), axis, before=True)
+                node.replace_input_with(i, value)
+        index = self.analysis.plans.index(plan)
+        self.emitter.rewrite(plan, self.analysis.factor_rows[index])
+        for output in node.outputs:
+            value, at = output, node
+            axes = self.dead(output.name or "")
+            for axis, mask in axes:
+                place = np.where(mask, np.cumsum(mask) - 1, 0)
+                value = self.gather(at, value, place, axis, before=False)
+                at = value.producer() or at
+            if axes:
+                value = self.times(at, value, axes, before=False)
+                for user, i in users[output.name]:
+                    user.replace_input_with(i, value)
+
+    def gather(self, at: ir.Node, value: ir.Value | None, index: Array, axis: int, *, before: bool) -> ir.Value:
+        assert value is not None
+        constant = self.emitter.constant(f"{value.name}_live{axis}", index.astype(np.int64))
+        return self.insert(at, ir.Node("", "Gather", [value, constant], [ir.AttrInt64("axis", axis)]), before)
+
+    def times(
+        self, at: ir.Node, value: ir.Value | None, axes: list[tuple[int, Array]], *, before: bool
+    ) -> ir.Value:
+        """The tensor with its dead positions set to zero."""
+        assert value is not None and value.name is not None
+        source = self.analysis.graph.model.graph
+        for axis, mask in axes:
+            rank = len(self.analysis.rows[self.root(value)])
+            shape = [1] * rank
+            shape[axis] = len(mask)
+            kind = (value.dtype or source.outputs[0].dtype or ir.DataType.FLOAT).numpy()
+            constant = self.emitter.constant(f"{value.name}_mask{axis}", mask.reshape(shape).astype(kind))
+            value = self.insert(at, ir.Node("", "Mul", [value, constant]), before)
+            at = at if before else (value.producer() or at)
+        return value
+
+    def root(self, value: ir.Value) -> str:
+        """The tensor of the original that an inserted one stands for."""
+        while value.name not in self.analysis.rows:
+            producer = value.producer()
+            assert producer is not None and producer.inputs[0] is not None
+            value = producer.inputs[0]
+        return value.name
+
+    def insert(self, at: ir.Node, node: ir.Node, before: bool) -> ir.Value:
+        output, source = node.outputs[0], node.inputs[0]
+        assert source is not None
+        output.name = f"{source.name}_{node.op_type}_{len(self.emitter.values)}"
+        output.type = source.type
+        self.emitter.values[output.name] = output
+        (self.emitter.graph.insert_before if before else self.emitter.graph.insert_after)(at, node)
+        return output
