@@ -104,6 +104,12 @@ class Graph:
     source: str = "model"
     notes: tuple[str, ...] = field(default=())
 
+    def weights(self, name: str) -> NDArray[Any]:
+        """The values of a parameter; read from the file when asked for."""
+        tensor = self.model.graph.initializers[name].const_value
+        assert tensor is not None
+        return tensor.numpy()
+
 
 Source = str | os.PathLike[str] | onnx.ModelProto | ir.Model
 
@@ -277,15 +283,21 @@ def _view(model: ir.Model, name: str, given: Mapping[str, Sequence[int]], consta
 
 
 def _nodes(model: ir.Model, graph: Graph, floats: set[str]) -> Iterator[Node]:
-    for node in model.graph:
+    """The nodes that the outputs depend on, settled arithmetic on shapes left out: its results are constants."""
+    settled = {key: key in graph.derived for key in graph.known if graph.static[key].all()}
+    needed, kept = set(graph.outputs), []
+    for node in reversed(model.graph):
+        outputs = [o for o in _names(node.outputs) if o]
+        if needed.isdisjoint(outputs) or all(settled.get(o) for o in outputs):
+            continue
+        kept.append(node)
+        needed.update(n for n in (*_names(node.inputs), *_captured(node)) if not settled.get(n))
+    for node in reversed(kept):
         version = node.version or model.opset_imports.get(node.domain, 0)
         entry = _schema(node.domain, node.op_type, version)
         attributes = dict(entry[2]) if entry else {}
         attributes.update({k: a.value for k, a in node.attributes.items()})
         inputs, outputs = _names(node.inputs), _names(node.outputs)
-        settled = all(o in graph.known and graph.static[o].all() for o in outputs if o)
-        if settled and graph.derived.issuperset(o for o in outputs if o):
-            continue  # arithmetic on shapes that is settled: a constant, whoever reads it
         yield Node(
             type=node.op_type,
             domain=node.domain,
@@ -299,7 +311,7 @@ def _nodes(model: ir.Model, graph: Graph, floats: set[str]) -> Iterator[Node]:
             out_shapes=tuple(graph.shapes.get(o) if o else None for o in outputs),
             known=tuple(graph.known.get(i) if i else None for i in inputs),
             captured=_captured(node),
-            counted=not settled and any(o in floats for o in outputs),
+            counted=any(o in floats and o not in settled for o in outputs),
         )
 
 

@@ -38,7 +38,7 @@ def matmul(node: Node) -> Spec:
     return Spec("b... m k, k -> b... m" if len(b) == 1 else "b... m k, b... k n -> b... m n")
 
 
-rule("Conv", conv, Cost("n g o i k z", 2, macs=True), weights=[1])
-rule("ConvTranspose", conv_transpose, Cost("n g i o k y", 2, macs=True), weights=[1])
-rule("Gemm", gemm, Cost("m n k", 2, macs=True), weights=[1])
+rule("Conv", conv, Cost("n g o i k z", 2, macs=True), weights=[1], bias=2)
+rule("ConvTranspose", conv_transpose, Cost("n g i o k y", 2, macs=True), weights=[1], bias=2)
+rule("Gemm", gemm, Cost("m n k", 2, macs=True), weights=[1], bias=2)
 rule("MatMul", matmul, Cost("b m n k", 2, macs=True), weights=[0, 1])

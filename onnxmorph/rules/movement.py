@@ -152,10 +152,10 @@ def expand(node: Node) -> Spec:
     return Spec(f"{' '.join(before)}, _ -> {' '.join(after)}", writes=(Write("shape", tuple(entries)),))
 
 
-rule("Concat", concat)
-rule("Split", split)
-rule("Slice", slice_)
-rule("Gather", gather)
+rule("Concat", concat, keeps=True)
+rule("Split", split, keeps=True)
+rule("Slice", slice_, keeps=True)
+rule("Gather", gather, keeps=True)
 rule("Pad", pad)
-rule("Expand", expand)
-rule("Resize Upsample", resize, Cost("c z"))
+rule("Expand", expand, keeps=True)
+rule("Resize Upsample", resize, Cost("c z"), keeps=True)

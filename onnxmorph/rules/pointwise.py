@@ -15,12 +15,13 @@ rule(
     elementwise=True,
 )
 rule(
-    "Add And BitShift BitwiseAnd BitwiseOr BitwiseXor Div Equal Greater GreaterOrEqual Less LessOrEqual Mod Mul Or PRelu "
+    "And BitShift BitwiseAnd BitwiseOr BitwiseXor Div Equal Greater GreaterOrEqual Less LessOrEqual Mod Mul Or PRelu "
     "Pow Sub Xor",
     "a..., a... -> a...",
     EACH,
     elementwise=True,
 )
+rule("Add", "a..., a... -> a...", EACH, elementwise=True, additive=True)
 rule("Clip", "a..., _, _ -> a...", EACH, elementwise=True)
 rule("Where", "a..., a..., a... -> a...", EACH, elementwise=True)
 rule("Max Mean Min Sum", "a..., a..., a..., a..., a..., a..., a..., a... -> a...", EACH, elementwise=True)

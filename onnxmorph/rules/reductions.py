@@ -49,7 +49,10 @@ def pool(node: Node) -> Spec:
 
 
 rule("ReduceSum ReduceL1 ReduceL2 ReduceSumSquare", over_zeros, Cost("a"))
-rule("ReduceMean ReduceMax ReduceMin ReduceProd ReduceLogSum ReduceLogSumExp", over_live, Cost("a"))
+rule("ReduceMean ReduceMax ReduceMin", over_live, Cost("a"), keeps=True)
+rule("ReduceProd ReduceLogSum ReduceLogSumExp", over_live, Cost("a"))
 rule("ArgMax ArgMin", arg_reduce, Cost("a"))
-rule("MaxPool AveragePool LpPool", pool, Cost("n c z k"))
-rule("GlobalAveragePool GlobalMaxPool GlobalLpPool", "n c {y...} -> n c z...", Cost("n c y"))
+rule("MaxPool AveragePool", pool, Cost("n c z k"), keeps=True)
+rule("LpPool", pool, Cost("n c z k"))
+rule("GlobalAveragePool GlobalMaxPool", "n c {y...} -> n c z...", Cost("n c y"), keeps=True)
+rule("GlobalLpPool", "n c {y...} -> n c z...", Cost("n c y"))

@@ -121,10 +121,10 @@ def space_to_depth(node: Node) -> Spec:
     return _blocks(node, inward=True)
 
 
-rule("Reshape", reshape, view=True)
-rule("Flatten", flatten, view=True)
-rule("Transpose", transpose)
-rule("Squeeze", squeeze, view=True)
-rule("Unsqueeze", unsqueeze, view=True)
-rule("DepthToSpace", depth_to_space)
-rule("SpaceToDepth", space_to_depth)
+rule("Reshape", reshape, view=True, keeps=True)
+rule("Flatten", flatten, view=True, keeps=True)
+rule("Transpose", transpose, keeps=True)
+rule("Squeeze", squeeze, view=True, keeps=True)
+rule("Unsqueeze", unsqueeze, view=True, keeps=True)
+rule("DepthToSpace", depth_to_space, keeps=True)
+rule("SpaceToDepth", space_to_depth, keeps=True)

@@ -72,6 +72,8 @@ class Rule:
     ``roles`` says what the inputs of a norm are: scale, shift, state (running statistics, not a parameter).
     ``weights`` are the inputs that the `classic` count of parameters takes. ``view`` marks ops that move
     nothing. ``elementwise`` marks functions of single positions, which map constants to constants.
+    ``keeps`` marks ops that map constant channels to the same constants (moving, pooling).
+    ``bias`` is the input that is added to the result, ``additive`` an op that adds its inputs.
     ``reads_shape`` marks ops whose output is the shape of their input.
     """
 
@@ -82,6 +84,9 @@ class Rule:
     weights: tuple[int, ...] = ()
     view: bool = False
     elementwise: bool = False
+    keeps: bool = False
+    bias: int | None = None
+    additive: bool = False
     reads_shape: bool = False
     domain: str = ""
 
@@ -106,13 +111,31 @@ def rule(
     weights: Sequence[int] = (),
     view: bool = False,
     elementwise: bool = False,
+    keeps: bool = False,
+    bias: int | None = None,
+    additive: bool = False,
     reads_shape: bool = False,
     domain: str = "",
 ) -> None:
     """Enter one rule for several ops (names separated by spaces)."""
     bind = _constant(equation) if isinstance(equation, str) else equation
     for op in ops.split():
-        add(Rule(op, bind, cost, roles or {}, tuple(weights), view, elementwise, reads_shape, domain))
+        add(
+            Rule(
+                op,
+                bind,
+                cost,
+                roles or {},
+                tuple(weights),
+                view,
+                elementwise,
+                keeps,
+                bias,
+                additive,
+                reads_shape,
+                domain,
+            )
+        )
 
 
 def _constant(equation: str) -> Callable[[Node], Spec]:

@@ -7,10 +7,11 @@ built from the original graph op by op, not by the surgery it serves to check.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from onnxmorph.analysis import Analysis
 from onnxmorph.axes import Array
@@ -19,14 +20,17 @@ from onnxmorph.propagate import Plan
 from onnxmorph.surgery.emit import Emitter
 
 
-def masked(analysis: Analysis, copies: Array) -> ir.Model:
+def masked(
+    analysis: Analysis, copies: Array, weights: Mapping[str, NDArray[np.generic]] | None = None
+) -> ir.Model:
     """The original model with the channels of ``copies == 0`` silenced.
 
     Args:
         analysis: of the original.
         copies: ``[channels + 1]`` of zeros and ones.
+        weights: parameters in their full shapes, by name, instead of the model's own.
     """
-    reference = _Reference(Emitter(analysis, copies, {}))
+    reference = _Reference(Emitter(analysis, copies, weights or {}))
     reference.mask_parameters()
     for plan in analysis.plans:
         if plan.equation is not None and plan.node.counted:
@@ -53,8 +57,10 @@ class _Reference:
     def mask_parameters(self) -> None:
         for name in self.analysis.parameters:
             value = self.emitter.values[name]
-            if (axes := self.dead(name)) and value.const_value is not None:
-                array = value.const_value.numpy().copy()
+            given = self.emitter.weights.get(name)
+            axes = self.dead(name)
+            if (axes or given is not None) and value.const_value is not None:
+                array = (value.const_value.numpy() if given is None else given).copy()
                 for axis, mask in axes:
                     np.moveaxis(array, axis, 0)[~mask] = 0
                 value.const_value = ir.Tensor(array, dtype=value.const_value.dtype, name=name)

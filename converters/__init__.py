@@ -1,0 +1,5 @@
+"""One module per framework: models to ONNX with every parameter name kept.
+
+Installed as ``onnxmorph.converters``. Importing this package loads no framework;
+``onnxmorph.converters.torch`` loads PyTorch.
+"""

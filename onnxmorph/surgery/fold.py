@@ -1,0 +1,251 @@
+"""What removed channels still say: constants folded into the next bias.
+
+A channel whose scale is 0 is not 0: its shift, through the activations, still feeds every consumer. Constants
+are followed channel by channel through the graph; where an op sums over removed channels that are constant,
+their contribution moves into its bias, the running mean of the norm behind it, or the next addition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from onnxmorph.analysis import Analysis
+from onnxmorph.axes import Array
+from onnxmorph.notation import Factor, Sum, Term, factors, size_of
+from onnxmorph.positions import take
+from onnxmorph.propagate import Plan
+
+Values = NDArray[np.float64]  # one number per position of an axis; NaN where the channel is not constant
+Weights = dict[str, NDArray[np.generic]]
+
+
+def fold(analysis: Analysis, copies: Array, full: bool = False) -> tuple[Weights, list[str]]:
+    """The parameters that take up what removed channels say.
+
+    Args:
+        analysis: of the original model.
+        copies: ``[channels + 1]`` of zeros and ones.
+        full: give them in the shapes of the original, not of the shrunk model.
+
+    Returns:
+        the changed parameters, by name, and notes on what is not exact.
+    """
+    folding = _Folding(analysis, copies)
+    if any(role == "scale" for role in analysis.roles.values()):
+        for plan in analysis.plans:
+            folding.visit(plan)
+    weights = folding.changed
+    if not full:
+        for name in weights:
+            for axis, rows in enumerate(analysis.rows[name]):
+                if rows is not None:
+                    weights[name] = weights[name].take(take(rows, copies).old, axis)
+    return weights, folding.notes
+
+
+class _Folding:
+    def __init__(self, analysis: Analysis, copies: Array) -> None:
+        self.analysis, self.alive = analysis, copies > 0
+        self.constant: dict[str, tuple[int, Values]] = {}  # per tensor: an axis and its constants
+        self.changed: Weights = {}
+        self.notes: list[str] = []
+        self.readers: dict[str, list[Plan]] = {}
+        for plan in analysis.plans:
+            for name in plan.node.inputs:
+                self.readers.setdefault(name, []).append(plan)
+
+    def visit(self, plan: Plan) -> None:
+        rule, equation = plan.rule, plan.equation
+        if rule is None or equation is None or not plan.node.counted:
+            return
+        if "scale" in rule.roles.values():
+            self.silenced(plan)
+        known = [(i, self.constant[n]) for i, n in enumerate(plan.node.inputs) if n in self.constant]
+        if not known:
+            return
+        if rule.cost is not None and rule.cost.macs:
+            for i, (axis, values) in known:
+                self.absorb(plan, i, axis, values)
+        elif rule.elementwise:
+            self.apply(plan)
+        elif rule.keeps:
+            self.move(plan)
+
+    def dead(self, name: str, axis: int) -> NDArray[np.bool_]:
+        rows = self.analysis.rows[name][axis]
+        assert rows is not None
+        return ~self.alive[rows].all(1)
+
+    def record(self, name: str, axis: int, values: Values) -> None:
+        rows = (self.analysis.rows.get(name) or ())[axis : axis + 1]
+        if rows and rows[0] is not None:
+            values = np.where(self.dead(name, axis), values, np.nan)
+            if np.isfinite(values).any() and (values[np.isfinite(values)] != 0).any():
+                self.constant[name] = (axis, values)
+
+    def silenced(self, plan: Plan) -> None:
+        """A norm: where the scale is 0 the result is the shift."""
+        assert plan.rule is not None and plan.equation is not None
+        inputs = {role: plan.node.inputs[i] for i, role in plan.rule.roles.items() if i < len(plan.node.inputs)}
+        scale, shift = inputs.get("scale", ""), inputs.get("shift", "")
+        index = next(i for i, role in plan.rule.roles.items() if role == "scale")
+        axes = plan.equation.inputs[index]
+        if scale not in self.analysis.parameters or shift not in self.analysis.parameters or axes is None or len(axes) != 1:
+            return
+        outputs = plan.equation.outputs[0] or ()
+        if axes[0] in outputs:
+            gamma, beta = (self.analysis.graph.weights(n).astype(np.float64) for n in (scale, shift))
+            self.record(plan.node.outputs[0], outputs.index(axes[0]), np.where(gamma == 0, beta, np.nan))
+
+    def apply(self, plan: Plan) -> None:
+        """A function of single positions: evaluate it on the constants."""
+        from onnx.reference import ReferenceEvaluator
+
+        node = plan.node
+        rank = len(node.out_shapes[0] or ())
+        places = {rank - len(node.in_shapes[i] or ()) + self.constant[n][0] for i, n in enumerate(node.inputs) if n in self.constant}
+        if len(places) != 1:
+            return
+        axis = places.pop()
+        size = (node.out_shapes[0] or ())[axis]
+        feeds = {}
+        for i, name in enumerate(node.inputs):
+            if not name:
+                continue
+            shape = node.in_shapes[i] or ()
+            local = axis - rank + len(shape)
+            if name in self.constant:
+                array = self.constant[name][1]
+            elif name in self.analysis.parameters and all(s == 1 or t == local for t, s in enumerate(shape)):
+                array = self.analysis.graph.weights(name).reshape(-1).astype(np.float64)
+                array = array.reshape(()) if not shape else array
+            else:
+                array = np.full(size, np.nan)
+            feeds[name] = array.astype(np.float32)
+        proto = ir.to_proto(self.node(plan))
+        del proto.output[1:]
+        with np.errstate(all="ignore"):
+            values = np.asarray(ReferenceEvaluator(proto).run(None, feeds)[0], np.float64)
+        if values.shape == (size,):
+            self.record(node.outputs[0], axis, values)
+
+    def node(self, plan: Plan) -> ir.Node:
+        if not hasattr(self, "nodes"):
+            self.nodes = {v.name: n for n in self.analysis.graph.model.graph for v in n.outputs}
+        return self.nodes[plan.node.outputs[0]]
+
+    def move(self, plan: Plan) -> None:
+        """Constants go where their positions go."""
+        assert plan.equation is not None
+        of: dict[str, Values] = {}
+        for name, axes in zip(plan.node.inputs, plan.equation.inputs, strict=False):
+            if name in self.constant and axes is not None:
+                axis, values = self.constant[name]
+                _take_apart(axes[axis], values, plan.sizes, of)
+        for each in plan.spec.takes:
+            if each.of in of:
+                of[each.new] = of[each.of][each.index]
+        for name, axes in zip(plan.node.outputs, plan.equation.outputs, strict=False):
+            for axis, term in enumerate(axes or ()):
+                if {f.name for f in factors(term)} & of.keys():
+                    self.record(name, axis, _put_together(term, plan.sizes, of))
+
+    def absorb(self, plan: Plan, i: int, axis: int, values: Values) -> None:
+        """Add what removed constants contribute to the result, wherever a bias can take it."""
+        node, equation = plan.node, plan.equation
+        assert equation is not None and plan.rule is not None
+        mine = equation.inputs[i]
+        others = [j for j, n in enumerate(node.inputs[:2]) if j != i and n in self.analysis.parameters]
+        assert mine is not None
+        if not others or equation.inputs[others[0]] is None:
+            return self.drop(plan, "it has no weight of its own")
+        weight, axes = node.inputs[others[0]], equation.inputs[others[0]] or ()
+        ids = {name: t for t, name in enumerate(plan.sizes)}
+        array = self.analysis.graph.weights(weight).astype(np.float64)
+        weight_factors = [f.name for term in axes for f in factors(term)]
+        vector_factors = [f.name for f in factors(mine[axis])]
+        out_axes = [
+            t for t, term in enumerate(equation.outputs[0] or ()) if {f.name for f in factors(term)} & set(weight_factors)
+        ]
+        if len(out_axes) != 1:
+            return self.drop(plan, "its result has no single axis of channels")
+        out = [f.name for f in factors((equation.outputs[0] or ())[out_axes[0]])]
+        delta = np.einsum(
+            array.reshape([plan.sizes[n] for n in weight_factors]),
+            [ids[n] for n in weight_factors],
+            np.nan_to_num(values).reshape([plan.sizes[n] for n in vector_factors]),
+            [ids[n] for n in vector_factors],
+            [ids[n] for n in out],
+        ).reshape(-1)
+        if not delta.any():
+            return None
+        if any(np.ravel(node.attributes.get("pads", 0))) or node.attributes.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+            self.notes.append(f"constants folded through {node} are not exact at its zero-padded border")
+        if not self.give(plan, out_axes[0], delta):
+            self.drop(plan, "nothing behind it has a bias")
+        return None
+
+    def drop(self, plan: Plan, reason: str) -> None:
+        self.notes.append(f"constants of removed channels are dropped at {plan.node}: {reason}")
+
+    def give(self, plan: Plan, axis: int, delta: Values) -> bool:
+        """Into the op's own bias; else the running mean of the norm, or the parameter added, right behind it."""
+        assert plan.rule is not None
+        node = plan.node
+        plain = node.attributes.get("alpha", 1) == node.attributes.get("beta", 1) == 1
+        if plan.rule.bias is not None and plan.rule.bias < len(node.inputs) and plain:
+            return self.add(node.inputs[plan.rule.bias], delta)
+        following = self.readers.get(node.outputs[0], [])
+        if len(following) != 1 or following[0].rule is None or not plain:
+            return False
+        after = following[0]
+        if "state" in following[0].rule.roles.values():
+            first = min(i for i, role in following[0].rule.roles.items() if role == "state")
+            return self.add(after.node.inputs[first], -delta)
+        others = [n for n in after.node.inputs if n in self.analysis.parameters]
+        return bool(following[0].rule.additive and others) and self.add(others[0], delta)
+
+    def add(self, name: str, delta: Values) -> bool:
+        if name not in self.analysis.parameters or len(self.readers[name]) != 1:
+            return False
+        before = self.changed.get(name, self.analysis.graph.weights(name))
+        if before.size != delta.size:
+            return False
+        self.changed[name] = (before + delta.reshape(before.shape)).astype(before.dtype)
+        return True
+
+
+def _take_apart(term: Term, values: Values, sizes: Mapping[str, int], of: dict[str, Values]) -> None:
+    """Values of an axis to values of its factors; a factor along which they vary with another gets none."""
+    if isinstance(term, Factor):
+        of[term.name] = values
+        return
+    parts = [size_of(each, sizes) for each in term.terms]
+    if isinstance(term, Sum):
+        for each, piece in zip(term.terms, np.split(values, np.cumsum(parts)[:-1]), strict=True):
+            _take_apart(each, piece, sizes, of)
+        return
+    grid = values.reshape(parts)
+    for t, each in enumerate(term.terms):
+        lines = np.moveaxis(grid, t, 0).reshape(parts[t], -1)
+        first = lines[:, :1]
+        if ((lines == first) | (np.isnan(lines) & np.isnan(first))).all():
+            _take_apart(each, first[:, 0], sizes, of)
+
+
+def _put_together(term: Term, sizes: Mapping[str, int], of: Mapping[str, Values]) -> Values:
+    if isinstance(term, Factor):
+        return of.get(term.name, np.full(sizes[term.name], np.nan))
+    pieces = [_put_together(each, sizes, of) for each in term.terms]
+    if isinstance(term, Sum):
+        return np.concatenate(pieces)
+    known = [t for t, each in enumerate(term.terms) if {f.name for f in factors(each)} & of.keys()]
+    if len(known) != 1:
+        return np.full(size_of(term, sizes), np.nan)
+    shape = [len(p) for p in pieces]
+    line = [len(p) if t == known[0] else 1 for t, p in enumerate(pieces)]
+    return np.broadcast_to(pieces[known[0]].reshape(line), shape).reshape(-1).copy()

@@ -1,0 +1,130 @@
+"""Weights of channels that are added: function-preserving copies, or fresh ones by fan-in.
+
+A copied channel computes what its original does. Wherever channels are summed over, the weights that read the
+copies share the original's weight: unequal random shares that sum to 1, so that copies learn apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxmorph.analysis import Analysis
+from onnxmorph.axes import Array
+from onnxmorph.notation import factors
+from onnxmorph.positions import count, take
+from onnxmorph.propagate import Plan
+
+Weights = dict[str, NDArray[np.generic]]
+
+
+def grown(analysis: Analysis, copies: Array, init: str, seed: int) -> tuple[Weights, list[str]]:
+    """The parameters of a widened model.
+
+    Args:
+        analysis: of the original model.
+        copies: ``[channels + 1]``, more than 1 where a channel is copied.
+        init: ``preserve`` (the widened model computes what the narrow one did) or ``fresh`` (new slices of
+            weights are drawn from N(0, 2 / fan-in), He et al. 2015; norms and biases are copied).
+        seed: of the random shares and draws.
+
+    Returns:
+        the parameters that change, by name, and notes on where `preserve` could not hold.
+    """
+    rng = np.random.default_rng(seed)
+    weights: Weights = {}
+    for name in analysis.parameters:
+        if any(r is not None and (copies[r] != 1).any() for r in analysis.rows[name]):
+            array = analysis.graph.weights(name)
+            for axis, rows in enumerate(analysis.rows[name]):
+                if rows is not None:
+                    array = array.take(take(rows, copies).old, axis)
+            weights[name] = array
+    if init == "fresh":
+        _draw(analysis, copies, weights, rng)
+        return weights, []
+    return weights, list(_share(analysis, copies, weights, rng))
+
+
+def _share(analysis: Analysis, copies: Array, weights: Weights, rng: np.random.Generator) -> Iterator[str]:
+    producers = {o: plan for plan in analysis.plans for o in plan.node.outputs if o}
+    readers: dict[str, int] = {}
+    for plan in analysis.plans:
+        for name in plan.node.inputs:
+            readers[name] = readers.get(name, 0) + 1
+    for plan, rows in zip(analysis.plans, analysis.factor_rows, strict=True):
+        if not plan.node.counted or plan.equation is None:
+            continue
+        averaged = [rows[n] for n in plan.equation.averaged]
+        if any(r is not None and len(np.unique(copies[r].prod(1))) > 1 for r in averaged):
+            yield f"{plan.node} averages over channels that were not copied equally often"
+        for factor in _summed(plan):
+            of = rows.get(factor)
+            if of is None or (copies[of] <= 1).all() or factor in plan.equation.averaged:
+                continue
+            target = _weight_of(analysis, plan, factor, of, producers, readers)
+            if target is None:
+                yield f"{plan.node} sums over copied channels and has no weight of its own to share out"
+                continue
+            name, axis = target
+            old = take(of, copies).old
+            share = rng.uniform(0.5, 1.5, len(old))
+            share /= np.bincount(old, share, minlength=len(of))[old]
+            shape = [1] * weights[name].ndim
+            shape[axis] = len(share)
+            weights[name] = (weights[name] * share.reshape(shape)).astype(weights[name].dtype)
+
+
+def _summed(plan: Plan) -> list[str]:
+    """The factors that are in inputs and in no output."""
+    assert plan.equation is not None
+    sides = [
+        {f.name for axes in side if axes is not None for axis in axes for f in factors(axis)}
+        for side in (plan.equation.inputs, plan.equation.outputs)
+    ]
+    return sorted(sides[0] - sides[1])
+
+
+def _weight_of(
+    analysis: Analysis, plan: Plan, factor: str, of: Array, producers: Mapping[str, Plan], readers: Mapping[str, int]
+) -> tuple[str, int] | None:
+    """The parameter, and its axis, that holds one weight for every position of a factor that is summed over."""
+    assert plan.equation is not None
+    for name, axes in zip(plan.node.inputs, plan.equation.inputs, strict=False):
+        if axes is None or not any(f.name == factor for axis in axes for f in factors(axis)):
+            continue
+        while name in producers and readers.get(name) == 1:  # a weight that is only moved on its way here
+            source = producers[name]
+            labelled = [n for n in source.node.inputs if analysis.rows.get(n) is not None]
+            if source.rule is None or source.rule.cost is not None or len(labelled) != 1:
+                break
+            name = labelled[0]
+        if name in analysis.parameters and readers.get(name) == 1:
+            for axis, rows in enumerate(analysis.rows[name]):
+                if rows is not None and np.array_equal(rows, of):
+                    return name, axis
+    return None
+
+
+def _draw(analysis: Analysis, copies: Array, weights: Weights, rng: np.random.Generator) -> None:
+    """Overwrite every slice of a copy by fresh weights."""
+    for plan, rows in zip(analysis.plans, analysis.factor_rows, strict=True):
+        if plan.rule is None or not plan.rule.weights or plan.equation is None:
+            continue
+        fan_in = 1
+        for factor in _summed(plan):
+            of = rows.get(factor)
+            if plan.equation is not None and not factor.startswith("y"):
+                fan_in *= plan.sizes[factor] if of is None else count(of, copies)
+        for i in plan.rule.weights:
+            name = plan.node.inputs[i]
+            if name not in weights:
+                continue
+            fresh = rng.normal(0, np.sqrt(2 / fan_in), weights[name].shape)
+            new = np.zeros(fresh.shape, bool)
+            for axis, of in enumerate(analysis.rows[name]):
+                if of is not None:
+                    np.moveaxis(new, axis, 0)[take(of, copies).copy.any(1)] = True
+            weights[name] = np.where(new, fresh, weights[name]).astype(weights[name].dtype)

@@ -1,0 +1,116 @@
+"""Does the small model compute what the zero-masked original does? Both run in ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from onnxmorph.analysis import Analysis, analyze
+from onnxmorph.errors import StructureError
+from onnxmorph.model import IR_VERSION, Graph, Source, load
+from onnxmorph.structure import Structure
+from onnxmorph.surgery.fold import fold
+from onnxmorph.surgery.reference import masked
+
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Verification:
+    """``difference`` is the largest |small - original| of any output, relative to the output's largest value.
+
+    ``folded`` says how much folding constants into biases moved the output, on the same scale; 0 where
+    nothing was folded.
+    """
+
+    difference: float
+    folded: float
+    outputs: Mapping[str, float]
+    samples: int
+
+    @property
+    def ok(self) -> bool:
+        """Within 1e-4."""
+        return self.difference <= TOLERANCE
+
+
+def verify(
+    source: Source | Analysis, small: Source, structure: Structure, *, samples: int = 2, seed: int = 0
+) -> Verification:
+    """Compare a shrunk model with the original in which every removed channel is zero.
+
+    Ops that take statistics over a cut axis take them over the live positions in both. Constants that
+    `shrink` folded into biases stand in the biases of both.
+
+    Args:
+        source: the original model, or its analysis.
+        small: the shrunk model.
+        structure: which channels live.
+        samples: random inputs to run.
+        seed: of these inputs.
+
+    Raises:
+        StructureError: the structure or the small model does not belong to the original.
+    """
+    analysis = source if isinstance(source, Analysis) else analyze(source)
+    copies = np.minimum(structure.copies(analysis), 1)
+    weights, _ = fold(analysis, copies, full=True)
+    little = load(small)
+    if little.outputs != analysis.graph.outputs or little.inputs != analysis.graph.inputs:
+        message = "the small model has other inputs or outputs than the original; give the model that `shrink` wrote"
+        raise StructureError(message, code="verify-model")
+    plain = run_session(masked(analysis, copies))
+    folded = run_session(masked(analysis, copies, weights)) if weights else plain
+    result = run_session(little.model)
+    worst = dict.fromkeys(analysis.graph.outputs, 0.0)
+    moved = 0.0
+    for n in range(samples):
+        feeds = random_inputs(analysis.graph, np.random.default_rng((seed, n)))
+        wanted, found, bare = folded(feeds), result(feeds), plain(feeds)
+        for name, a, b, c in zip(analysis.graph.outputs, wanted, found, bare, strict=True):
+            worst[name] = max(worst[name], relative(a, b))
+            moved = max(moved, relative(a, c))
+    return Verification(max(worst.values(), default=0.0), moved, worst, samples)
+
+
+def relative(a: NDArray[Any], b: NDArray[Any]) -> float:
+    """max |a - b| / max |a|; infinite where shapes differ or values are not finite."""
+    if a.shape != b.shape:
+        return float("inf")
+    if not a.size:
+        return 0.0
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    difference = float(np.abs(a - b).max())
+    scale = float(np.abs(a).max())
+    result = 0.0 if difference == 0 else difference / scale if scale else float("inf")
+    return result if np.isfinite(result) else float("inf")
+
+
+def run_session(model: ir.Model) -> Any:
+    """A function from inputs by name to the list of outputs, in ONNX Runtime on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    model.ir_version = min(model.ir_version or IR_VERSION, 13)
+    proto = ir.to_proto(model)
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return lambda feeds: session.run(None, feeds)
+
+
+def random_inputs(graph: Graph, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
+    """Standard normal floats; integers and booleans are 0 or 1. Dynamic axes have the size analysis gave them."""
+    feeds = {}
+    for value in graph.model.graph.inputs:
+        name, shape = value.name or "", graph.shapes.get(value.name or "")
+        if name in graph.model.graph.initializers or value.dtype is None or shape is None:
+            continue
+        kind = value.dtype.numpy()
+        whole = not value.dtype.is_floating_point()
+        feeds[name] = (rng.integers(0, 2, shape) if whole else rng.normal(size=shape)).astype(kind)
+    return feeds
