@@ -10,8 +10,9 @@ import numpy as np
 
 from onnxmorph.axes import Array, Channels
 from onnxmorph.cost import Sizes, count_costs
+from onnxmorph.graph import Graph, Node, Parameter
 from onnxmorph.grouping import group
-from onnxmorph.model import Graph, Node, Parameter, Source, load
+from onnxmorph.model import Source, load
 from onnxmorph.polynomial import Polynomial, Widths
 from onnxmorph.propagate import AxisLabels, Plan, Reasons, propagate
 from onnxmorph.rules import TABLE, Spec
@@ -93,16 +94,12 @@ class Analysis:
     @cached_property
     def op_costs(self) -> Mapping[str, tuple[Polynomial, ...]]:
         """Per cost name one polynomial for every plan, in the order of ``plans``."""
-        return count_costs(self.plans, self.factor_rows, self.rows, self.parameters, self.roles, self.sizes)[
-            0
-        ]
+        return count_costs(self.plans, self.factor_rows, self.rows, self.parameters, self.roles, self.sizes)[0]
 
     @cached_property
     def costs(self) -> Mapping[str, Polynomial]:
         """Cost name to polynomial in the group widths: flops, macs, params, activations, and the classic ones."""
-        return count_costs(self.plans, self.factor_rows, self.rows, self.parameters, self.roles, self.sizes)[
-            1
-        ]
+        return count_costs(self.plans, self.factor_rows, self.rows, self.parameters, self.roles, self.sizes)[1]
 
     @cached_property
     def averages(self) -> tuple[Average, ...]:
@@ -113,11 +110,7 @@ class Analysis:
                 continue
             over = [rows[name] for name in sorted(plan.equation.averaged)]
             ids = {
-                self.groups[g].id: None
-                for a in over
-                if a is not None
-                for g in np.unique(self.group_of[a])
-                if g >= 0
+                self.groups[g].id: None for a in over if a is not None for g in np.unique(self.group_of[a]) if g >= 0
             }
             if ids:
                 found.append(Average(plan.node.name or plan.node.outputs[0], plan.node.type, tuple(ids)))
@@ -126,7 +119,7 @@ class Analysis:
     @cached_property
     def removable(self) -> float:
         """The fraction of all floating-point parameters that lie in a slice which can be removed."""
-        total = stay = 0
+        total, stay = 0, 0.0
         for name, parameter in self.parameters.items():
             count = int(np.prod(parameter.shape))
             free = [0 if a is None else int(a.any(1).sum()) for a in self.rows[name]]
@@ -243,9 +236,7 @@ class _Walk:
             fixed=tuple(self._fixed(table)),
         )
 
-    def _groups(
-        self, rows: Mapping[str, Rows], group_of: Array, widths: Array, starts: Array
-    ) -> tuple[Group, ...]:
+    def _groups(self, rows: Mapping[str, Rows], group_of: Array, widths: Array, starts: Array) -> tuple[Group, ...]:
         members: list[list[Member]] = [[] for _ in widths]
         for name in self.fresh:
             for axis, array in enumerate(rows[name]):

@@ -87,9 +87,7 @@ def _slice(
 ) -> Known:
     index = [slice(None)] * data.ndim
     along = range(len(starts)) if axes is None else axes
-    for axis, start, end, step in zip(
-        along, starts, ends, [1] * len(starts) if steps is None else steps, strict=True
-    ):
+    for axis, start, end, step in zip(along, starts, ends, [1] * len(starts) if steps is None else steps, strict=True):
         low = None if step < 0 and end < -data.shape[axis] else int(end)
         index[int(axis)] = slice(int(start), low, int(step))
     return data[tuple(index)]
@@ -98,17 +96,13 @@ def _slice(
 def _range(node: ir.Node, start: Known, limit: Known, delta: Known) -> Known | None:
     if (limit - start) / delta > LARGEST:
         return None
-    return np.arange(start.item(), limit.item(), delta.item(), start.dtype)
+    return np.asarray(np.arange(start.item(), limit.item(), delta.item()), start.dtype)
 
 
 def _constant_of_shape(node: ir.Node, shape: Known) -> Known | None:
     if float(np.prod(shape.astype(float))) > LARGEST:
         return None
-    fill = (
-        node.attributes["value"].as_tensor().numpy()
-        if "value" in node.attributes
-        else np.zeros(1, np.float32)
-    )
+    fill = node.attributes["value"].as_tensor().numpy() if "value" in node.attributes else np.zeros(1, np.float32)
     return np.full(tuple(shape), fill.reshape(-1)[0])
 
 
@@ -134,7 +128,7 @@ _FAST: dict[str, Callable[..., Known | None]] = {
     "Sub": lambda node, a, b: np.asarray(a - b),
     "Mul": lambda node, a, b: np.asarray(a * b),
     "Equal": lambda node, a, b: np.asarray(a == b),
-    "Where": lambda node, c, a, b: np.where(c, a, b),
+    "Where": lambda node, c, a, b: np.asarray(np.where(c, a, b)),
     "Sqrt": lambda node, a: np.asarray(np.sqrt(a)),
     "Transpose": lambda node, a: np.transpose(a, node.attributes.get_ints("perm", None)),
 }

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 Labels = Array | int  # an array [size, k], or the reason number of a fixed axis
 
 
@@ -34,7 +36,7 @@ class Channels:
         self._count = 1
 
     def fresh(self, n: int) -> Array:
-        """n new free channels, shape ``[n]``."""
+        """N new free channels, shape ``[n]``."""
         start, self._count = self._count, self._count + n
         if self._count > len(self._parent):
             room = max(self._count, 2 * len(self._parent))
@@ -103,9 +105,7 @@ class Channels:
 
     def define(self, ids: Array, left: Array, right: Array) -> None:
         """Let each free channel ``ids[i]`` stand for ``left[i] and right[i]``, everywhere at once."""
-        assert (
-            (self._left[ids] == 0).all() and (self._parent[ids] == ids).all() and (self._why[ids] == 0).all()
-        )
+        assert (self._left[ids] == 0).all() and (self._parent[ids] == ids).all() and (self._why[ids] == 0).all()
         self._left[ids], self._right[ids] = left, right
 
     def resolve(self, labels: Array) -> Array:

@@ -70,7 +70,9 @@ class Budget:
         return all(analysis.costs[name].value(widths) <= most for name, most in self.absolute(analysis).items())
 
     def __str__(self) -> str:
-        return ",".join(f"{x.cost}={x.amount * 100:g}%" if x.relative else f"{x.cost}={x.amount:g}" for x in self.limits)
+        return ",".join(
+            f"{x.cost}={x.amount * 100:g}%" if x.relative else f"{x.cost}={x.amount:g}" for x in self.limits
+        )
 
 
 def out_of_reach(analysis: Analysis, budget: Budget, smallest: Widths) -> BudgetError:

@@ -1,9 +1,9 @@
 """Costs as polynomials in the group widths.
 
-``flops`` counts every op: 2 per multiply-accumulate, 1 per element and window element otherwise (docs/costs.md).
-``macs`` counts multiply-accumulates. ``params`` counts floating-point parameters, running statistics not.
-``activations`` counts the elements that ops write. ``classic_flops`` and ``classic_params`` count convolutions
-and matrix products only, without biases and norms, as MorphNet did.
+``flops`` counts every op: 2 per multiply-accumulate, 1 per element and window element otherwise
+(docs/costs.md). ``macs`` counts multiply-accumulates. ``params`` counts floating-point parameters, running
+statistics not. ``activations`` counts the elements that ops write. ``classic_flops`` and ``classic_params``
+count convolutions and matrix products only, without biases and norms, as MorphNet did.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 
 from onnxmorph.axes import Array
-from onnxmorph.model import Parameter
+from onnxmorph.graph import Parameter
 from onnxmorph.polynomial import Monomial, Polynomial, Widths, add, multiply
 from onnxmorph.propagate import Plan
 
@@ -40,10 +40,7 @@ class Sizes:
             for kind, count in zip(kinds.tolist(), counts.tolist(), strict=True):
                 monomial = tuple(g for g in kind if g >= 0)
                 terms[monomial] = terms.get(monomial, 0) + count
-            whole = {
-                m: divmod(c, int(np.prod([self._widths[g] for g in m], dtype=np.int64)))
-                for m, c in terms.items()
-            }
+            whole = {m: divmod(c, int(np.prod([self._widths[g] for g in m], dtype=np.int64))) for m, c in terms.items()}
             assert all(rest == 0 for _, rest in whole.values()), "a group is not spread evenly over an axis"
             self._found[id(rows)] = (rows, {m: c for m, (c, _) in whole.items()})  # keeps the array alive
         return self._found[id(rows)][1]
@@ -86,9 +83,7 @@ def count_costs(
         charged.update(own)
         counted = {n: elements(n, parameters[n].shape) for n in own if roles.get(n) not in ("state", "constant")}
         weights = {node.inputs[i] for i in rule.weights if i < len(node.inputs)} if rule else set()
-        written = [
-            elements(n, s) for n, s in zip(node.outputs, node.out_shapes, strict=True) if n and s is not None
-        ]
+        written = [elements(n, s) for n, s in zip(node.outputs, node.out_shapes, strict=True) if n and s is not None]
         moved = node.counted and not (rule and rule.view)
         per_op["flops"].append(flops)
         per_op["macs"].append(macs)

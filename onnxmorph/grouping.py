@@ -69,9 +69,7 @@ def group(
         by_group = np.argsort(group_of_root, kind="stable")
         number[roots[by_group]] = np.arange(1, len(roots) + 1)
         group_of = np.concatenate([[-1], group_of_root[by_group]]).astype(np.int64)
-        broken = [
-            a for a in resolved.values() if a.shape[1] > 1 and not is_regular(group_of[number[a]], number[a])
-        ]
+        broken = [a for a in resolved.values() if a.shape[1] > 1 and not is_regular(group_of[number[a]], number[a])]
         if not broken:
             widths = widths[order].astype(np.int64)
             arrays = {key: number[a] for key, a in resolved.items()}

@@ -110,9 +110,7 @@ class _Parser:
 
     def expect(self, token: str) -> None:
         if self.peek() != token:
-            raise RuleError(
-                f"equation {self.text!r}: expected {token!r}, found {self.peek()!r}", code="notation"
-            )
+            raise RuleError(f"equation {self.text!r}: expected {token!r}, found {self.peek()!r}", code="notation")
         self.at += 1
 
     def side(self) -> tuple[tuple[Term, ...] | None, ...]:
@@ -179,8 +177,7 @@ def bind(equation: Equation, ranks: Sequence[Sequence[int]]) -> Equation:
     ]
     names = {f.name for side in sides for axes in side if axes for axis in axes for f in factors(axis)}
     fixed, averaged = (
-        frozenset(n for n in names if n.split("~")[0] in marked)
-        for marked in (equation.fixed, equation.averaged)
+        frozenset(n for n in names if n.split("~")[0] in marked) for marked in (equation.fixed, equation.averaged)
     )
     return Equation(sides[0], sides[1], fixed, averaged)
 
@@ -237,9 +234,7 @@ def solve_sizes(
             if axes is None or shape is None:
                 continue
             if len(axes) != len(shape):
-                raise RuleError(
-                    f"{where}: a tensor of shape {tuple(shape)} does not fit its rule", code="rule-rank"
-                )
+                raise RuleError(f"{where}: a tensor of shape {tuple(shape)} does not fit its rule", code="rule-rank")
             for axis, size in zip(axes, shape, strict=True):
                 if isinstance(axis, Factor):
                     old = sizes.get(axis.name, size)

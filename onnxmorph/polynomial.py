@@ -64,10 +64,7 @@ class Polynomial:
             return "·".join([str(c)] * (c != 1 or not m) + [f"w{v}" for v in m])
 
         return (
-            " + ".join(
-                monomial(m, c) for m, c in sorted(self.terms().items(), key=lambda t: (-len(t[0]), t[0]))
-            )
-            or "0"
+            " + ".join(monomial(m, c) for m, c in sorted(self.terms().items(), key=lambda t: (-len(t[0]), t[0]))) or "0"
         )
 
 

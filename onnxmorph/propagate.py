@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxmorph.axes import Array, Channels, Labels, product, stack
-from onnxmorph.model import Node
+from onnxmorph.axes import Channels, Labels, product, stack
+from onnxmorph.graph import Node
 from onnxmorph.notation import (
     Equation,
     Factor,
@@ -129,9 +129,7 @@ class _Factors:
         if isinstance(term, Factor):
             if size != self.sizes[term.name]:  # one position serves all: it cannot go
                 if isinstance(label, np.ndarray):
-                    number = self.reasons.add(
-                        "broadcast", f"{self.node} broadcasts this axis of one position"
-                    )
+                    number = self.reasons.add("broadcast", f"{self.node} broadcasts this axis of one position")
                     self.channels.fix(label, number)
                 return
             self._unite(term.name, label)
@@ -139,9 +137,7 @@ class _Factors:
         parts = [size_of(each, self.sizes) for each in term.terms]
         if label is None or not term.terms:
             if isinstance(label, np.ndarray):
-                self.channels.fix(
-                    label, self.reasons.add("single", f"{self.node} needs this axis of one position")
-                )
+                self.channels.fix(label, self.reasons.add("single", f"{self.node} needs this axis of one position"))
             for name in {f.name for f in factors(term)}:
                 self._unite(name, None)
         elif isinstance(term, Product):

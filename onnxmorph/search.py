@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from onnxmorph.analysis import Analysis
-from onnxmorph.axes import Array
+from onnxmorph.axes import Array, Floats
 from onnxmorph.budget import Budget, out_of_reach
 from onnxmorph.polynomial import Widths
 
@@ -40,7 +38,12 @@ def _floor(analysis: Analysis, step: Widths) -> Widths:
 
 
 def fill(
-    analysis: Analysis, widths: Widths, budget: Budget, step: Widths, high: Widths | None, wish: Sequence[float] | Array
+    analysis: Analysis,
+    widths: Widths,
+    budget: Budget,
+    step: Widths,
+    high: Widths | None,
+    wish: Floats,
 ) -> Widths:
     """Spend what is left of the budget: widen groups by one step, most wished for first, until none fits.
 
@@ -54,7 +57,7 @@ def fill(
     """
     widths = widths.copy()
     limits = budget.absolute(analysis)
-    for g in np.argsort(-np.asarray(wish, float), kind="stable"):
+    for g in np.argsort(-wish, kind="stable"):
         grown = widths[g] + step[g] if high is None else min(widths[g] + step[g], high[g])
         before, widths[g] = widths[g], grown
         if any(analysis.costs[name].value(widths) > most for name, most in limits.items()):
@@ -62,7 +65,9 @@ def fill(
     return widths
 
 
-def multiply(analysis: Analysis, base: Widths, budget: Budget, round_to: int = 1, grow: bool = True) -> tuple[float, Widths]:
+def multiply(
+    analysis: Analysis, base: Widths, budget: Budget, round_to: int = 1, grow: bool = True
+) -> tuple[float, Widths]:
     """The largest width multiplier whose rounded widths satisfy the budget, and these widths.
 
     What rounding left over is then spent on the groups that rounding cut most. Groups that are one channel
@@ -104,7 +109,7 @@ def multiply(analysis: Analysis, base: Widths, budget: Budget, round_to: int = 1
     return below, fill(analysis, found, budget, step, high, (base * below - found) / np.maximum(found, 1))
 
 
-def select(analysis: Analysis, scores: Array, budget: Budget, round_to: int = 1) -> Array:
+def select(analysis: Analysis, scores: Floats, budget: Budget, round_to: int = 1) -> Array:
     """Remove the channels with the lowest scores, over all groups, until the budget is met.
 
     Args:
@@ -125,7 +130,7 @@ def select(analysis: Analysis, scores: Array, budget: Budget, round_to: int = 1)
 
     def widths(removed: int) -> Widths:
         alive = np.bincount(owner[order[removed:]], minlength=len(full))
-        return np.minimum(np.maximum(-(-alive // step) * step, low), full)
+        return np.asarray(np.minimum(np.maximum(-(-alive // step) * step, low), full))
 
     if not budget.met(analysis, widths(len(order))):
         raise out_of_reach(analysis, budget, widths(len(order)))
@@ -140,7 +145,7 @@ def select(analysis: Analysis, scores: Array, budget: Budget, round_to: int = 1)
     return keep_best(analysis, scores, chosen)
 
 
-def keep_best(analysis: Analysis, scores: Array, widths: Widths) -> Array:
+def keep_best(analysis: Analysis, scores: Floats, widths: Widths) -> Array:
     """Copies that keep the ``widths[g]`` channels with the highest scores of every group, ``[channels + 1]``."""
     copies = np.zeros(analysis.channels + 1, np.int64)
     copies[0] = 1

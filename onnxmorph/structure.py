@@ -1,4 +1,4 @@
-"""Which channels live: a versioned JSON document that any program can apply with nothing but array indexing."""
+"""Which channels live: a versioned JSON document that any program can apply with array indexing alone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VERSION = 1
 
 
 def _lines(table: Mapping[str, Any], depth: int) -> str:
-    """The entries of a JSON object, nested ones a line each to the given depth, so that a diff can be read."""
+    """The entries of a JSON object, nested ones a line each to the given depth: a diff can be read."""
     lines = []
     for key, value in table.items():
         text = json.dumps(value)
@@ -52,7 +52,8 @@ class Structure:
 
     ``model`` is the fingerprint of the model's graph; weights do not enter it. ``parameters[name][axis]`` are
     the kept indices of every axis that has channels: ``numpy.take`` along each of them gives the new
-    parameter; an axis that is not listed stays whole. ``costs`` holds ``before`` and ``after``; ``provenance`` says how it was found.
+    parameter; an axis that is not listed stays whole. ``costs`` holds ``before`` and ``after``; ``provenance``
+    says how the structure was found.
     """
 
     model: str
@@ -109,9 +110,7 @@ class Structure:
             raise StructureError("the structure's groups are not those of the model", code="structure-groups")
         copies = np.ones(analysis.channels + 1, np.int64)
         for group, kept in zip(analysis.groups, self.groups, strict=True):
-            copies[group.start + 1 : group.start + 1 + group.width] = np.bincount(
-                kept.keep, minlength=group.width
-            )
+            copies[group.start + 1 : group.start + 1 + group.width] = np.bincount(kept.keep, minlength=group.width)
         return copies
 
     def to_json(self) -> str:
@@ -130,26 +129,19 @@ class Structure:
             document = json.loads(text)
             version = document["version"]
             if version != VERSION:
-                message = (
-                    f"structure version {version} is not supported (this onnxmorph reads version {VERSION})"
-                )
+                message = f"structure version {version} is not supported (this onnxmorph reads version {VERSION})"
                 raise StructureError(message, code="structure-version")
             groups = tuple(
-                Kept(g["id"], int(g["width"]), tuple(sorted(int(i) for i in g["keep"])))
-                for g in document["groups"]
+                Kept(g["id"], int(g["width"]), tuple(sorted(int(i) for i in g["keep"]))) for g in document["groups"]
             )
             for g in groups:
                 if g.keep and not 0 <= g.keep[0] <= g.keep[-1] < g.width:
-                    raise StructureError(
-                        f"group {g.id!r} keeps indices outside 0 … {g.width - 1}", code="structure"
-                    )
+                    raise StructureError(f"group {g.id!r} keeps indices outside 0 … {g.width - 1}", code="structure")
             parameters = {
                 name: {int(axis): tuple(kept) for axis, kept in axes.items()}
                 for name, axes in document["parameters"].items()
             }
-            return Structure(
-                document["model"], groups, parameters, document["costs"], document.get("provenance", {})
-            )
+            return Structure(document["model"], groups, parameters, document["costs"], document.get("provenance", {}))
         except (KeyError, TypeError, ValueError, AttributeError) as e:
             raise StructureError(
                 f"not a structure ({type(e).__name__}: {e}); write one with `shrink`", code="structure"

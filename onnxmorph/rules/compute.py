@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from onnxmorph.model import Node
+from onnxmorph.graph import Node
 from onnxmorph.rules.table import Cost, Spec, Write, refuse, rule
 
 

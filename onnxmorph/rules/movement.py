@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnxmorph.model import Node, Shape
+from onnxmorph.graph import Node, Shape
 from onnxmorph.rules.table import Cost, Spec, Take, Write, axes_of, axis_of, letters, refuse, rule
 
 

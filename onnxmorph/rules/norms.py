@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from onnxmorph.model import Node
+from onnxmorph.graph import Node
 from onnxmorph.rules.table import Cost, Spec, Write, axis_of, letters, refuse, rule
 
 AFFINE = {1: "scale", 2: "shift"}
@@ -16,9 +16,7 @@ def batch_norm(node: Node) -> Spec:
 
 def _trailing(node: Node) -> tuple[list[str], int] | None:
     shape = node.in_shapes[0]
-    return (
-        None if shape is None else (letters(len(shape)), axis_of(node.attributes.get("axis", -1), len(shape)))
-    )
+    return None if shape is None else (letters(len(shape)), axis_of(node.attributes.get("axis", -1), len(shape)))
 
 
 def layer_norm(node: Node) -> Spec:
@@ -52,9 +50,7 @@ def softmax(node: Node) -> Spec:
         return refuse("unknown-shape", "the shape of the input cannot be inferred")
     names = letters(len(shape))
     axis = axis_of(node.attributes["axis"], len(shape))
-    over = (
-        range(axis, len(shape)) if node.version < 13 else [axis]
-    )  # before 13 the trailing axes are flattened
+    over = range(axis, len(shape)) if node.version < 13 else [axis]  # before 13 the trailing axes are flattened
     marked = [f"{{{n}}}" if t in over else n for t, n in enumerate(names)]
     return Spec(f"{' '.join(marked)} -> {' '.join(names)}")
 

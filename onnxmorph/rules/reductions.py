@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from onnxmorph.model import Node
+from onnxmorph.graph import Node
 from onnxmorph.rules.table import Cost, Spec, axes_of, axis_of, letters, refuse, rule
 
 
@@ -15,11 +15,7 @@ def _reduce(node: Node, mark: str) -> Spec:
         axes = [] if node.attributes.get("noop_with_empty_axes") else list(range(len(shape)))
     names = letters(len(shape))
     taken = [mark.format(n) if t in axes else n for t, n in enumerate(names)]
-    left = [
-        "1" if t in axes else n
-        for t, n in enumerate(names)
-        if t not in axes or node.attributes.get("keepdims", 1)
-    ]
+    left = ["1" if t in axes else n for t, n in enumerate(names) if t not in axes or node.attributes.get("keepdims", 1)]
     return Spec(f"{' '.join(taken)}, _ -> {' '.join(left)}")
 
 

@@ -7,8 +7,8 @@ from math import prod
 
 import numpy as np
 
-from onnxmorph.model import Node, Shape
-from onnxmorph.rules.table import Spec, Write, axes_of, axis_of, letters, refuse, rule
+from onnxmorph.graph import Node, Shape
+from onnxmorph.rules.table import Spec, Write, axes_of, letters, refuse, rule
 
 
 def factorise(before: Shape, after: Shape) -> tuple[list[str], list[str], dict[str, int]] | None:
@@ -44,16 +44,13 @@ def _regroup(node: Node, target: int | None) -> Spec:
         return refuse("unknown-shape", "a shape cannot be inferred")
     found = factorise(shape, out)
     if found is None:
-        return Spec(
-            f"{' '.join(f'[{n}]' for n in letters(len(shape)))}, _ -> {' '.join(letters(len(out), 'w'))}"
-        )
+        return Spec(f"{' '.join(f'[{n}]' for n in letters(len(shape)))}, _ -> {' '.join(letters(len(out), 'w'))}")
     before, after, sizes = found
     if target is None:
         return Spec(f"{' '.join(before)}, _ -> {' '.join(after)}", sizes)
     wanted = node.known[target]
     entries = tuple(
-        None if term == "1" or (wanted is not None and wanted[t] <= 0) else term
-        for t, term in enumerate(after)
+        None if term == "1" or (wanted is not None and wanted[t] <= 0) else term for t, term in enumerate(after)
     )
     return Spec(f"{' '.join(before)}, _ -> {' '.join(after)}", sizes, (Write("shape", entries, infers=True),))
 
@@ -94,9 +91,7 @@ def unsqueeze(node: Node) -> Spec:
         return refuse("dynamic", "its axes or its input's shape are not known before running")
     names = letters(len(shape))
     rest = iter(names)
-    return Spec(
-        f"{' '.join(names)}, _ -> {' '.join('1' if t in axes else next(rest) for t in range(len(out)))}"
-    )
+    return Spec(f"{' '.join(names)}, _ -> {' '.join('1' if t in axes else next(rest) for t in range(len(out)))}")
 
 
 def _blocks(node: Node, inward: bool) -> Spec:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxmorph.model import Node
+from onnxmorph.graph import Node
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def refuse(code: str, reason: str) -> Spec:
 
 
 def letters(n: int, name: str = "a") -> list[str]:
-    """n factor names, ``a0 a1 …``."""
+    """N factor names, ``a0 a1 …``."""
     return [f"{name}{i}" for i in range(n)]
 
 

@@ -17,7 +17,8 @@ from onnx_ir.passes import common as passes
 
 from onnxmorph.analysis import Analysis
 from onnxmorph.axes import Array
-from onnxmorph.model import IR_VERSION, Node
+from onnxmorph.graph import Node
+from onnxmorph.model import IR_VERSION
 from onnxmorph.notation import parse_term, size_of
 from onnxmorph.positions import count, take
 from onnxmorph.propagate import Plan
@@ -39,6 +40,8 @@ def emit(analysis: Analysis, copies: Array, weights: Mapping[str, NDArray[np.gen
 
 @dataclass
 class Emitter:
+    """A clone of the model, and the edits that bring it to new sizes."""
+
     analysis: Analysis
     copies: Array
     weights: Mapping[str, NDArray[np.generic]]
@@ -51,6 +54,7 @@ class Emitter:
         self.frozen: list[ir.Value] = [self.values[name] for name in self.analysis.graph.constants]
 
     def run(self) -> ir.Model:
+        """All edits, in order."""
         for name in self.analysis.parameters:
             self.slice(name)
         for plan, rows in zip(self.analysis.plans, self.analysis.factor_rows, strict=True):
@@ -73,6 +77,7 @@ class Emitter:
         return [(t, r) for t, r in enumerate(rows) if r is not None and (self.copies[r] != 1).any()]
 
     def slice(self, name: str) -> None:
+        """Cut a parameter, or take its new value."""
         value = self.values[name]
         given = self.weights.get(name)
         changed = self.changed(name)
@@ -90,6 +95,7 @@ class Emitter:
     # -- sizes and positions that ops carry ------------------------------------------------------
 
     def node(self, of: Node) -> ir.Node:
+        """The clone's node for one of the graph."""
         node = self.values[next(o for o in of.outputs if o)].producer()
         assert node is not None
         return node
@@ -124,6 +130,7 @@ class Emitter:
             self.reindex(plan, rows, each)
 
     def write(self, plan: Plan, write: Write, sizes: Mapping[str, int]) -> None:
+        """Bring one parameter that holds sizes up to date."""
         node = plan.node
         before = node.parameter(write.parameter)
         new = [None if e is None else size_of(parse_term(e), sizes) for e in write.entries]
@@ -140,10 +147,9 @@ class Emitter:
         target = self.node(node)
         index = node.input_index(write.parameter)
         if index is None and write.parameter not in node.formal:
-            scalar = np.ndim(before) == 0
-            value = int(after[0]) if scalar else after.tolist()
-            attribute = ir.AttrInt64 if scalar else ir.AttrInt64s
-            target.attributes[write.parameter] = attribute(write.parameter, value)
+            whole, name = np.ndim(before) == 0, write.parameter
+            attribute = ir.AttrInt64(name, int(after[0])) if whole else ir.AttrInt64s(name, after.tolist())
+            target.attributes[name] = attribute
             return
         if write.instead_of:
             target.attributes.pop(write.instead_of, None)
@@ -170,7 +176,7 @@ class Emitter:
     ) -> ir.Value:
         """``where(static, fixed, source * times // per)`` beside `user`: sizes of dynamic axes in new units."""
         name = source.name or "shape"
-        steps = [
+        steps: list[tuple[str, list[ir.Value | None]]] = [
             ("Mul", [source, self.constant(f"{name}_times", times)]),
             ("Div", [None, self.constant(f"{name}_per", per)]),
             ("Where", [self.constant(f"{name}_static", static), self.constant(f"{name}_sizes", fixed), None]),
@@ -196,7 +202,7 @@ class Emitter:
         dynamic = self.analysis.graph.dynamic.get(node.inputs[0], frozenset())
         static = np.array([t not in dynamic for t in range(len(shape))])
         if node.out_shapes[0] == ():  # Size: one number
-            static, old_sizes, new_sizes = static.all(keepdims=False), old_sizes.prod(), new_sizes.prod()
+            static, old_sizes, new_sizes = (np.asarray(x) for x in (static.all(), old_sizes.prod(), new_sizes.prod()))
         else:
             window = slice(node.attributes.get("start", 0), node.attributes.get("end"))
             static, old_sizes, new_sizes = static[window], old_sizes[window], new_sizes[window]
@@ -236,8 +242,12 @@ class Emitter:
                 continue
             node = ir.Node("", "Constant", [], [ir.AttrTensor("value", tensor)])
             value.replace_all_uses_with(node.outputs[0])
-            del self.graph.initializers[value.name]
-            node.outputs[0].name, node.outputs[0].type, node.outputs[0].shape = value.name, value.type, value.shape
+            del self.graph.initializers[value.name or ""]
+            node.outputs[0].name, node.outputs[0].type, node.outputs[0].shape = (
+                value.name,
+                value.type,
+                value.shape,
+            )
             self.graph.insert_before(first, node)
 
     # -- the rest --------------------------------------------------------------------------------

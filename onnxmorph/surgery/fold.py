@@ -8,19 +8,20 @@ their contribution moves into its bias, the running mean of the norm behind it, 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from onnxmorph.analysis import Analysis
-from onnxmorph.axes import Array
+from onnxmorph.axes import Array, Floats, Mask
 from onnxmorph.notation import Factor, Sum, Term, factors, size_of
 from onnxmorph.positions import take
 from onnxmorph.propagate import Plan
 
-Values = NDArray[np.float64]  # one number per position of an axis; NaN where the channel is not constant
-Weights = dict[str, NDArray[np.generic]]
+Values = Floats  # one number per position of an axis; NaN where the channel is not constant
+Weights = dict[str, NDArray[Any]]
 
 
 def fold(analysis: Analysis, copies: Array, full: bool = False) -> tuple[Weights, list[str]]:
@@ -53,6 +54,7 @@ class _Folding:
         self.constant: dict[str, tuple[int, Values]] = {}  # per tensor: an axis and its constants
         self.changed: Weights = {}
         self.notes: list[str] = []
+        self.nodes = {v.name: n for n in analysis.graph.model.graph for v in n.outputs}
         self.readers: dict[str, list[Plan]] = {}
         for plan in analysis.plans:
             for name in plan.node.inputs:
@@ -75,10 +77,10 @@ class _Folding:
         elif rule.keeps:
             self.move(plan)
 
-    def dead(self, name: str, axis: int) -> NDArray[np.bool_]:
+    def dead(self, name: str, axis: int) -> Mask:
         rows = self.analysis.rows[name][axis]
         assert rows is not None
-        return ~self.alive[rows].all(1)
+        return np.asarray(~self.alive[rows].all(1))
 
     def record(self, name: str, axis: int, values: Values) -> None:
         rows = (self.analysis.rows.get(name) or ())[axis : axis + 1]
@@ -94,7 +96,12 @@ class _Folding:
         scale, shift = inputs.get("scale", ""), inputs.get("shift", "")
         index = next(i for i, role in plan.rule.roles.items() if role == "scale")
         axes = plan.equation.inputs[index]
-        if scale not in self.analysis.parameters or shift not in self.analysis.parameters or axes is None or len(axes) != 1:
+        if (
+            scale not in self.analysis.parameters
+            or shift not in self.analysis.parameters
+            or axes is None
+            or len(axes) != 1
+        ):
             return
         outputs = plan.equation.outputs[0] or ()
         if axes[0] in outputs:
@@ -107,36 +114,39 @@ class _Folding:
 
         node = plan.node
         rank = len(node.out_shapes[0] or ())
-        places = {rank - len(node.in_shapes[i] or ()) + self.constant[n][0] for i, n in enumerate(node.inputs) if n in self.constant}
+        places = {
+            rank - len(node.in_shapes[i] or ()) + self.constant[n][0]
+            for i, n in enumerate(node.inputs)
+            if n in self.constant
+        }
         if len(places) != 1:
             return
         axis = places.pop()
         size = (node.out_shapes[0] or ())[axis]
-        feeds = {}
+        feeds: dict[str, Any] = {}
         for i, name in enumerate(node.inputs):
             if not name:
                 continue
+            array: Any
             shape = node.in_shapes[i] or ()
             local = axis - rank + len(shape)
             if name in self.constant:
                 array = self.constant[name][1]
+            elif name in self.analysis.graph.known:
+                array = self.analysis.graph.known[name]
             elif name in self.analysis.parameters and all(s == 1 or t == local for t, s in enumerate(shape)):
                 array = self.analysis.graph.weights(name).reshape(-1).astype(np.float64)
                 array = array.reshape(()) if not shape else array
             else:
                 array = np.full(size, np.nan)
             feeds[name] = array.astype(np.float32)
-        proto = ir.to_proto(self.node(plan))
+        proto = ir.to_proto(self.nodes[node.outputs[0]])
         del proto.output[1:]
         with np.errstate(all="ignore"):
-            values = np.asarray(ReferenceEvaluator(proto).run(None, feeds)[0], np.float64)
+            result: Any = ReferenceEvaluator(proto).run(None, feeds)
+        values = np.asarray(result[0], np.float64)
         if values.shape == (size,):
             self.record(node.outputs[0], axis, values)
-
-    def node(self, plan: Plan) -> ir.Node:
-        if not hasattr(self, "nodes"):
-            self.nodes = {v.name: n for n in self.analysis.graph.model.graph for v in n.outputs}
-        return self.nodes[plan.node.outputs[0]]
 
     def move(self, plan: Plan) -> None:
         """Constants go where their positions go."""
@@ -169,21 +179,26 @@ class _Folding:
         weight_factors = [f.name for term in axes for f in factors(term)]
         vector_factors = [f.name for f in factors(mine[axis])]
         out_axes = [
-            t for t, term in enumerate(equation.outputs[0] or ()) if {f.name for f in factors(term)} & set(weight_factors)
+            t
+            for t, term in enumerate(equation.outputs[0] or ())
+            if {f.name for f in factors(term)} & set(weight_factors)
         ]
         if len(out_axes) != 1:
             return self.drop(plan, "its result has no single axis of channels")
         out = [f.name for f in factors((equation.outputs[0] or ())[out_axes[0]])]
-        delta = np.einsum(
+        operands: list[Any] = [
             array.reshape([plan.sizes[n] for n in weight_factors]),
             [ids[n] for n in weight_factors],
             np.nan_to_num(values).reshape([plan.sizes[n] for n in vector_factors]),
             [ids[n] for n in vector_factors],
-            [ids[n] for n in out],
-        ).reshape(-1)
+        ]
+        delta = np.einsum(*operands, [ids[n] for n in out]).reshape(-1)
         if not delta.any():
             return None
-        if any(np.ravel(node.attributes.get("pads", 0))) or node.attributes.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        if any(np.ravel(node.attributes.get("pads", 0))) or node.attributes.get("auto_pad", "NOTSET") not in (
+            "NOTSET",
+            "VALID",
+        ):
             self.notes.append(f"constants folded through {node} are not exact at its zero-padded border")
         if not self.give(plan, out_axes[0], delta):
             self.drop(plan, "nothing behind it has a bias")

@@ -7,6 +7,7 @@ copies share the original's weight: unequal random shares that sum to 1, so that
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from onnxmorph.notation import factors
 from onnxmorph.positions import count, take
 from onnxmorph.propagate import Plan
 
-Weights = dict[str, NDArray[np.generic]]
+Weights = dict[str, NDArray[Any]]
 
 
 def grown(analysis: Analysis, copies: Array, init: str, seed: int) -> tuple[Weights, list[str]]:
@@ -88,7 +89,12 @@ def _summed(plan: Plan) -> list[str]:
 
 
 def _weight_of(
-    analysis: Analysis, plan: Plan, factor: str, of: Array, producers: Mapping[str, Plan], readers: Mapping[str, int]
+    analysis: Analysis,
+    plan: Plan,
+    factor: str,
+    of: Array,
+    producers: Mapping[str, Plan],
+    readers: Mapping[str, int],
 ) -> tuple[str, int] | None:
     """The parameter, and its axis, that holds one weight for every position of a factor that is summed over."""
     assert plan.equation is not None

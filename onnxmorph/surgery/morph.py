@@ -80,7 +80,12 @@ def shrink(
 
 
 def scale(
-    source: Source | Analysis, budget: str | Budget, *, round_to: int = 1, init: str = "preserve", seed: int = 0
+    source: Source | Analysis,
+    budget: str | Budget,
+    *,
+    round_to: int = 1,
+    init: str = "preserve",
+    seed: int = 0,
 ) -> Morphed:
     """Multiply all widths by one number, the largest that satisfies the budget: the plain width multiplier.
 
@@ -132,7 +137,10 @@ def expand(
     _check_alive(structure)
     omega, widths = multiply(analysis, structure.widths, wanted, round_to)
     copies = spread(analysis, np.minimum(structure.copies(analysis), 1), widths)
-    found = {**structure.provenance, "expanded": {"omega": omega, "budget": str(wanted), "round_to": round_to}}
+    found = {
+        **structure.provenance,
+        "expanded": {"omega": omega, "budget": str(wanted), "round_to": round_to},
+    }
     return _widened(analysis, copies, init, seed, found)
 
 

@@ -14,15 +14,13 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from onnxmorph.analysis import Analysis
-from onnxmorph.axes import Array
+from onnxmorph.axes import Array, Mask
 from onnxmorph.notation import factors
 from onnxmorph.propagate import Plan
 from onnxmorph.surgery.emit import Emitter
 
 
-def masked(
-    analysis: Analysis, copies: Array, weights: Mapping[str, NDArray[np.generic]] | None = None
-) -> ir.Model:
+def masked(analysis: Analysis, copies: Array, weights: Mapping[str, NDArray[np.generic]] | None = None) -> ir.Model:
     """The original model with the channels of ``copies == 0`` silenced.
 
     Args:
@@ -48,10 +46,10 @@ class _Reference:
         self.emitter, self.analysis = emitter, emitter.analysis
         self.alive = emitter.copies > 0
 
-    def dead(self, name: str) -> list[tuple[int, Array]]:
+    def dead(self, name: str) -> list[tuple[int, Mask]]:
         """The axes of a tensor with dead positions, and which are alive."""
         rows = self.analysis.rows.get(name) or ()
-        masks = [(t, self.alive[r].all(1)) for t, r in enumerate(rows) if r is not None]
+        masks = [(t, np.asarray(self.alive[r].all(1))) for t, r in enumerate(rows) if r is not None]
         return [(t, mask) for t, mask in masks if not mask.all()]
 
     def mask_parameters(self) -> None:
@@ -113,9 +111,7 @@ class _Reference:
         constant = self.emitter.constant(f"{value.name}_live{axis}", index.astype(np.int64))
         return self.insert(at, ir.Node("", "Gather", [value, constant], [ir.AttrInt64("axis", axis)]), before)
 
-    def times(
-        self, at: ir.Node, value: ir.Value | None, axes: list[tuple[int, Array]], *, before: bool
-    ) -> ir.Value:
+    def times(self, at: ir.Node, value: ir.Value | None, axes: list[tuple[int, Mask]], *, before: bool) -> ir.Value:
         """The tensor with its dead positions set to zero."""
         assert value is not None and value.name is not None
         source = self.analysis.graph.model.graph
@@ -131,11 +127,11 @@ class _Reference:
 
     def root(self, value: ir.Value) -> str:
         """The tensor of the original that an inserted one stands for."""
-        while value.name not in self.analysis.rows:
+        while (name := value.name or "") not in self.analysis.rows:
             producer = value.producer()
             assert producer is not None and producer.inputs[0] is not None
             value = producer.inputs[0]
-        return value.name
+        return name
 
     def insert(self, at: ir.Node, node: ir.Node, before: bool) -> ir.Value:
         output, source = node.outputs[0], node.inputs[0]

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from onnxmorph.analysis import Analysis, analyze
 from onnxmorph.errors import StructureError
-from onnxmorph.model import IR_VERSION, Graph, Source, load
+from onnxmorph.graph import Graph
+from onnxmorph.model import IR_VERSION, Source, load
 from onnxmorph.structure import Structure
 from onnxmorph.surgery.fold import fold
 from onnxmorph.surgery.reference import masked
@@ -79,7 +80,7 @@ def verify(
 
 
 def relative(a: NDArray[Any], b: NDArray[Any]) -> float:
-    """max |a - b| / max |a|; infinite where shapes differ or values are not finite."""
+    """Max |a - b| / max |a|; infinite where shapes differ or values are not finite."""
     if a.shape != b.shape:
         return float("inf")
     if not a.size:

@@ -1,0 +1,93 @@
+"""A model as analysis sees it: read-only, without the file format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+Shape = tuple[int, ...]
+Known = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One op as the rules see it.
+
+    ``attributes`` holds the schema's defaults too. ``known`` holds the value of each input that is a constant
+    of integers, booleans or a single number, else None. Absent inputs have the name "" and the shape None.
+    """
+
+    type: str
+    domain: str
+    version: int
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any]
+    formal: tuple[str, ...]
+    in_shapes: tuple[Shape | None, ...]
+    out_shapes: tuple[Shape | None, ...]
+    known: tuple[Known | None, ...]
+    captured: tuple[str, ...] = ()
+    counted: bool = True
+
+    def input_index(self, parameter: str) -> int | None:
+        """Where the schema has `parameter` as an input, if this node gives one there."""
+        if parameter not in self.formal:
+            return None
+        index = self.formal.index(parameter)
+        return index if index < len(self.inputs) and self.inputs[index] else None
+
+    def parameter(self, name: str) -> Any:
+        """The value of an attribute, or of a constant input of that name; None if absent or not constant."""
+        index = self.input_index(name)
+        return self.attributes.get(name) if index is None else self.known[index]
+
+    def __str__(self) -> str:
+        return f"node {self.name or self.outputs[0]!r} ({self.type})"
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A floating-point initializer: its shape and ONNX dtype name."""
+
+    name: str
+    shape: Shape
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A model as analysis sees it. ``model`` is the ONNX IR that surgery clones; nobody else looks inside.
+
+    ``constants`` are the parameters that the file holds as Constant nodes: cut like others, but not counted.
+    ``static`` gives, for each computed integer tensor that is known in part, which entries do not depend on a
+    dynamic dimension. ``dynamic`` gives the dynamic axes of a tensor. ``derived`` names the known tensors that
+    come from the shape of another tensor, and so would change with a cut.
+    """
+
+    model: ir.Model
+    nodes: tuple[Node, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    shapes: Mapping[str, Shape | None]
+    parameters: Mapping[str, Parameter]
+    constants: frozenset[str]
+    known: Mapping[str, Known]
+    static: Mapping[str, NDArray[np.bool_]]
+    dynamic: Mapping[str, frozenset[int]]
+    derived: frozenset[str]
+    fingerprint: str
+    source: str = "model"
+    notes: tuple[str, ...] = ()
+
+    def weights(self, name: str) -> NDArray[Any]:
+        """The values of a parameter; read from the file when asked for."""
+        tensor = self.model.graph.initializers[name].const_value
+        assert tensor is not None
+        return tensor.numpy()

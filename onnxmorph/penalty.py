@@ -1,0 +1,299 @@
+"""What a channel is charged, and how hard: prices, the penalty and its proximal step, the controller.
+
+MorphNet's regulariser C·(alive_in·Σ|γ_out| + alive_out·Σ|γ_in|) is Σ price × |magnitude| over all channels,
+with price = ∂cost/∂width (arXiv 1711.06798, equation 5). Everything here is NumPy on arrays of one entry per
+channel, numbered as in an `Analysis`: entry 0 stands for what is always alive. A framework supplies the
+magnitudes and learning rates and multiplies its parameters by the factors it is handed back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxmorph.analysis import Analysis
+from onnxmorph.axes import Array
+from onnxmorph.budget import Budget, out_of_reach
+from onnxmorph.errors import StructureError
+from onnxmorph.polynomial import Widths
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+LIVE = -1  # in Controller.fading
+NEGLIGIBLE = 0.01  # of the first mean magnitude: where the published form calls a channel gone
+
+
+def prices(analysis: Analysis, limits: Mapping[str, int], widths: Widths, prunable: Mask) -> Floats:
+    """The price of one channel of every group, ``[groups]``, of mean 1 over the live channels of prunable groups.
+
+    A limit that is met charges nothing; several that are not are weighted by log(cost / limit). So neither
+    the unit of a cost nor the size of the network enters, only the ratios of the marginal costs.
+
+    Args:
+        analysis: gives the costs.
+        limits: the largest value allowed, per cost name.
+        widths: the live widths, ``[groups]``.
+        prunable: which groups may lose channels, ``[groups]``; the others are free of charge.
+    """
+    live = np.where(prunable, widths, 0)
+    total = np.zeros(len(widths))
+    for name, most in limits.items():
+        cost = analysis.costs[name].value(widths)
+        if cost > most:
+            each = np.where(prunable, analysis.costs[name].gradient(widths), 0).astype(float)
+            total += np.log(cost / max(most, 1)) * _mean_one(each, live)
+    return _mean_one(total, live)
+
+
+def _mean_one(values: Floats, weights: Widths) -> Floats:
+    mean = float(values @ weights) / max(int(weights.sum()), 1)
+    return values / mean if mean > 0 else np.zeros_like(values)
+
+
+def combine(sources: Floats, how: str = "rms") -> Floats:
+    """The magnitude of channels that have several sources, ``[channels, sources] -> [channels]``.
+
+    ``rms`` is √mean s²; ``max`` is the published rule for channels that meet in a residual sum.
+    """
+    size = np.abs(np.asarray(sources, float))
+    return size.max(1) if how == "max" else np.sqrt((size**2).mean(1))
+
+
+def penalty(price: Floats, magnitudes: Floats, strength: float = 1.0) -> float:
+    """``strength · Σ price · |magnitude|`` over channels; both arrays are ``[channels]``."""
+    return strength * float(np.asarray(price) @ np.abs(magnitudes))
+
+
+def shrink_factors(magnitudes: Floats, thresholds: Floats) -> Floats:
+    """``max(0, 1 − threshold / magnitude)``, ``[channels]``; 0 where the magnitude is 0 and the threshold is not."""
+    ratio = np.divide(thresholds, magnitudes, out=np.full(len(thresholds), np.inf), where=magnitudes > 0)
+    return np.where(thresholds > 0, np.maximum(0.0, 1.0 - ratio), 1.0)
+
+
+def proximal(sources: Floats, thresholds: Floats) -> Floats:
+    """One step towards a smaller penalty: the group soft-threshold, ``[channels, sources]``.
+
+    s ← s · max(0, 1 − threshold / rms(s)), which for one source is sign(s) · max(|s| − threshold, 0).
+    The threshold of a channel is learning rate · strength · price.
+
+    >>> proximal(np.array([[3.0], [-0.5]]), np.array([1.0, 1.0])).ravel().tolist()
+    [2.0, -0.0]
+    """
+    return sources * shrink_factors(combine(sources), thresholds)[:, None]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When things happen, in optimizer steps.
+
+    Until ``warmup`` the strength ramps up and no channel goes. At ``horizon`` the budget should be met; the
+    pace is set as if at least ``tail`` steps were left, and beyond the horizon doubles every ``tail`` steps.
+    A channel whose scale is gone says what it still says ``fade`` steps longer, and ever less of it.
+    """
+
+    steps: int
+    warmup: int
+    horizon: int
+    tail: int
+    fade: int
+
+    @staticmethod
+    def of(steps: int) -> Schedule:
+        """The default over `steps` planned steps.
+
+        Doubling for log2(tail) tails makes up for any resistance, so all is over by `steps` (from about 50 on).
+        """
+        part = {p: max(1, round(steps * p / 100)) for p in (2, 5, 85)}
+        return Schedule(steps, part[5], part[85], part[2], part[5])
+
+    def pace(self, step: int) -> float:
+        """The share of what is left to be done that step number `step` (from 1) has to do; above 1 never."""
+        left, overdue = max(self.horizon - step, self.tail), max(0, step - self.horizon)
+        return min(1.0, step / self.warmup) * min(1.0, 2.0 ** min(overdue / self.tail, 60.0) / left)
+
+
+class Controller:
+    """Steers the strength so that the budget is met at the planned step, and decides which channels go.
+
+    A channel of magnitude m, learning rate a and price p loses a·λ·p per step, so it lasts r / λ steps with
+    r = m / (a·p). In the order of r the channels vanish; the exact cost polynomial says how many have to. With
+    r* of the last of these, λ = r* / (steps left) makes it vanish in time. Nothing is tuned: at first λ is what
+    it takes if the loss were flat; where the loss resists, less was done than planned and λ grows, at every
+    step. Scaling magnitudes, learning rates or costs changes nothing.
+
+    Attributes:
+        strength: λ, what the next penalty is multiplied with; 0 once the budget is met.
+        price: per channel, ``[channels + 1]``, of mean 1 over live channels that may go.
+        fading: per channel: -1 alive, k > 0 gone but heard for k more steps, 0 dead.
+    """
+
+    def __init__(
+        self,
+        analysis: Analysis,
+        budget: Budget,
+        schedule: Schedule,
+        prunable: Mask,
+        lingers: Mask,
+        shrinks: bool = True,
+    ) -> None:
+        """Start with every channel alive.
+
+        Args:
+            analysis: of the network.
+            budget: what the network may cost at the end.
+            schedule: the planned steps.
+            prunable: the groups that may lose channels, ``[groups]``; each keeps at least one.
+            lingers: the groups whose magnitude is not all they say, ``[groups]``: their channels fade.
+            shrinks: whether factors shrink what lives; otherwise a penalty in the loss does that.
+
+        Raises:
+            BudgetError: even one channel of every prunable group costs more.
+        """
+        self.analysis, self.schedule, self.shrinks = analysis, schedule, shrinks
+        self.limits = budget.absolute(analysis)
+        self.prunable, self.lingers = prunable & (analysis.widths > 1), lingers
+        smallest = np.where(self.prunable, 1, analysis.widths)
+        if not budget.met(analysis, smallest):
+            raise out_of_reach(analysis, budget, smallest)
+        self.step, self.strength, self.first_mean = 0, 0.0, 0.0
+        self.fading = np.full(analysis.channels + 1, LIVE, np.int64)
+        self._refresh()
+
+    @property
+    def alive(self) -> Mask:
+        """``[channels + 1]``."""
+        return self.fading == LIVE
+
+    @property
+    def met(self) -> bool:
+        """Whether the live widths satisfy the budget."""
+        return self._within(self.widths)
+
+    @property
+    def done(self) -> bool:
+        """Whether the budget is met and nothing that went is heard any more."""
+        return self.met and not (self.fading > 0).any()
+
+    def aim(self, magnitudes: Floats, rates: Floats) -> tuple[Array, Floats]:
+        """Set the strength for the coming step.
+
+        Args:
+            magnitudes: of every channel, ``[channels + 1]``.
+            rates: its learning rate, ``[channels + 1]``; a channel at rate 0 stays as it is.
+
+        Returns:
+            channels that may go, the first to vanish first; r of every channel, ``[channels + 1]``.
+        """
+        self.first_mean = self.first_mean or float(magnitudes[1:].mean())
+        speed = rates * self.price
+        lasts = np.divide(magnitudes, speed, out=np.full(len(speed), np.inf), where=speed > 0)
+        order = self._order(lasts)
+        needed = self._fewest(order)
+        pace = self.schedule.pace(self.step + 1)
+        self.strength = float(lasts[order[needed - 1]]) * pace if needed and not self.met else 0.0
+        return order, lasts
+
+    def update(self, magnitudes: Floats, rates: Floats) -> tuple[Floats, Floats]:
+        """One step, after the optimizer's.
+
+        Args:
+            magnitudes: of every channel, ``[channels + 1]``.
+            rates: as for `aim`.
+
+        Returns:
+            factors for the parameters that make up the magnitudes, and for what else the channel says; both
+            ``[channels + 1]``, 0 exactly where it is to be silent.
+        """
+        factors = np.ones(len(self.fading))
+        if not self.met:
+            order, lasts = self.aim(magnitudes, rates)
+            factors = shrink_factors(lasts, np.where(np.isfinite(lasts), self.strength, 0.0))
+            # An emptied candidate is not shrunk: it goes, or (others were enough) it stays as it is.
+            empty = lasts <= self.strength
+            factors = np.where(self.alive & ~empty, factors, 1.0) if self.shrinks else np.ones(len(factors))
+            if not self.shrinks:
+                empty |= magnitudes <= NEGLIGIBLE * self.first_mean
+            if self.step >= self.schedule.warmup:
+                candidates = order[empty[order]]
+                self._remove(candidates[: self._fewest(candidates)])
+        rest = np.ones(len(factors))
+        heard = self.fading > 0
+        rest[heard] = (self.fading[heard] - 1) / self.fading[heard]  # k/K → (k-1)/K: a straight line to 0
+        self.fading[heard] -= 1
+        self.step += 1
+        factors[~self.alive] = 0.0
+        rest[self.fading == 0] = 0.0
+        if self.met:
+            self.strength = 0.0
+        return factors, rest
+
+    def finish(self, magnitudes: Floats) -> None:
+        """Meet the budget now: of what is left, the channels of smallest magnitude per price go at once."""
+        if not self.met:
+            worth = np.divide(magnitudes, self.price, out=np.full(len(self.price), np.inf), where=self.price > 0)
+            order = self._order(worth)
+            self._remove(order[: self._fewest(order)])
+        self.fading[~self.alive] = 0
+        self.strength = 0.0
+
+    def state(self) -> dict[str, Any]:
+        """Plain numbers and lists, for a checkpoint."""
+        return {
+            "model": self.analysis.graph.fingerprint,
+            "step": self.step,
+            "strength": self.strength,
+            "first_mean": self.first_mean,
+            "fading": self.fading.tolist(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state()`. Raises StructureError where it belongs to another model."""
+        if state["model"] != self.analysis.graph.fingerprint or len(state["fading"]) != len(self.fading):
+            raise StructureError(
+                "the checkpoint is of another model; load the one saved with this model", code="checkpoint"
+            )
+        self.step, self.strength, self.first_mean = state["step"], state["strength"], state["first_mean"]
+        self.fading = np.array(state["fading"], np.int64)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        """Widths and prices of the live set."""
+        owner = self.analysis.group_of[1:][self.alive[1:]]
+        self.widths: Widths = np.bincount(owner, minlength=len(self.analysis.groups)).astype(np.int64)
+        per_group = prices(self.analysis, self.limits, self.widths, self.prunable)
+        self.price: Floats = np.append(per_group, 0.0)[self.analysis.group_of]  # group -1: channel 0
+
+    def _within(self, widths: Widths) -> bool:
+        return all(self.analysis.costs[name].value(widths) <= most for name, most in self.limits.items())
+
+    def _order(self, by: Floats) -> Array:
+        """Live channels that may go, ascending; the last of every group stays."""
+        may = self.alive & np.append(self.prunable, False)[self.analysis.group_of] & np.isfinite(by)
+        channels = np.flatnonzero(may)
+        order: Array = channels[np.argsort(by[channels], kind="stable")]
+        last = len(order) - 1 - np.unique(self.analysis.group_of[order][::-1], return_index=True)[1]
+        return np.delete(order, last)
+
+    def _fewest(self, order: Array) -> int:
+        """How many of these have to go, in this order, until the budget is met; all where that is not enough.
+
+        The cost falls with every channel, so bisection finds it.
+        """
+        owner, groups = self.analysis.group_of[order], len(self.widths)
+        low, high = 0, len(order)
+        while low < high:
+            middle = (low + high) // 2
+            met = self._within(self.widths - np.bincount(owner[:middle], minlength=groups))
+            low, high = (low, middle) if met else (middle + 1, high)
+        return high
+
+    def _remove(self, channels: Array) -> None:
+        if len(channels):
+            lingers = self.lingers[self.analysis.group_of[channels]]
+            self.fading[channels] = np.where(lingers, self.schedule.fade, 0)
+            self._refresh()
