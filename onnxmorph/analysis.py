@@ -10,9 +10,11 @@ import numpy as np
 
 from onnxmorph.axes import Array, Channels
 from onnxmorph.cost import Sizes, count_costs
+from onnxmorph.errors import RuleError
 from onnxmorph.graph import Graph, Node, Parameter
 from onnxmorph.grouping import group
 from onnxmorph.model import Source, load
+from onnxmorph.notation import parse
 from onnxmorph.polynomial import Polynomial, Widths
 from onnxmorph.propagate import AxisLabels, Plan, Reasons, propagate
 from onnxmorph.rules import TABLE, Spec
@@ -92,14 +94,18 @@ class Analysis:
         return Sizes(self.group_of, self.widths)
 
     @cached_property
+    def _counted(self) -> tuple[Mapping[str, tuple[Polynomial, ...]], Mapping[str, Polynomial]]:
+        return count_costs(self.plans, self.factor_rows, self.rows, self.parameters, self.roles, self.sizes)
+
+    @property
     def op_costs(self) -> Mapping[str, tuple[Polynomial, ...]]:
         """Per cost name one polynomial for every plan, in the order of ``plans``."""
-        return count_costs(self.plans, self.factor_rows, self.rows, self.parameters, self.roles, self.sizes)[0]
+        return self._counted[0]
 
-    @cached_property
+    @property
     def costs(self) -> Mapping[str, Polynomial]:
         """Cost name to polynomial in the group widths: flops, macs, params, activations, and the classic ones."""
-        return count_costs(self.plans, self.factor_rows, self.rows, self.parameters, self.roles, self.sizes)[1]
+        return self._counted[1]
 
     @cached_property
     def averages(self) -> tuple[Average, ...]:
@@ -149,8 +155,6 @@ def analyze_graph(graph: Graph) -> Analysis:
     walk = _Walk(graph)
     for node in graph.nodes:
         walk.visit(node)
-    for name in graph.outputs:
-        walk.fix(walk.labels.get(name), "graph-output", f"graph output {name!r} keeps its shape")
     return walk.finish()
 
 
@@ -163,26 +167,42 @@ class _Walk:
         self.plans: list[Plan] = []
         self.roles: dict[str, str] = {}
         self.fresh: dict[str, Parameter] = {}
+        self.values: list[tuple[str, str]] = []  # tensors read as values, and by which node
         for name in graph.inputs:
             number = self.reasons.add("graph-input", f"graph input {name!r} keeps its shape")
             shape = graph.shapes.get(name)
             self.labels[name] = None if shape is None else (number,) * len(shape)
 
     def visit(self, node: Node) -> None:
+        """Add one node's plan; where no rule covers the node, everything it touches is fixed."""
         rule = TABLE.get(("" if node.domain == "ai.onnx" else node.domain, node.type))
-        spec = rule.bind(node) if rule and not node.captured else None
-        if rule is None or spec is None or spec.refuse:
-            code, reason = (spec.refuse if spec else None) or ("unknown-op", "no rule covers this op")
-            self.refuse(node, code, f"{node}: {reason}")
-            return
-        axes_inputs = spec.equation.split("->")[0].split(",")
+        if rule is None or node.captured:
+            return self.refuse(node, "unknown-op", "no rule covers this op")
+        spec = rule.bind(node)
+        if spec.refuse:
+            return self.refuse(node, *spec.refuse)
+        equation = parse(spec.equation)
+        if any(
+            name and axes is not None and shape is None
+            for names, of, side in (
+                (node.inputs, node.in_shapes, equation.inputs),
+                (node.outputs, node.out_shapes, equation.outputs),
+            )
+            for name, shape, axes in zip(names, of, side, strict=False)
+        ):
+            return self.refuse(node, "unknown-shape", "a shape cannot be inferred")
         for i, name in enumerate(node.inputs):
-            if i < len(axes_inputs) and axes_inputs[i].strip() != "_":
+            if i < len(equation.inputs) and equation.inputs[i] is not None:
                 self.label(name)
                 if i in rule.roles and name in self.fresh:
                     self.roles[name] = rule.roles[i]
+            else:
+                self.values.append((name, str(node)))
         inputs = [self.labels.get(n) if n else None for n in node.inputs]
-        plan, outputs = propagate(node, rule, spec, inputs, self.channels, self.reasons)
+        try:
+            plan, outputs = propagate(node, rule, spec, inputs, self.channels, self.reasons)
+        except RuleError as e:  # a form of the op that its rule does not know: sound to fix, and reported
+            return self.refuse(node, e.code, str(e))
         self.plans.append(plan)
         for name, labels in zip(node.outputs, outputs, strict=False):
             if name:
@@ -196,6 +216,8 @@ class _Walk:
             self.fresh[name] = parameter
 
     def refuse(self, node: Node, code: str, reason: str) -> None:
+        """Fix all that a node touches."""
+        reason = reason if str(node) in reason else f"{node}: {reason}"
         for name in (*node.inputs, *node.captured):
             self.label(name)
             self.fix(self.labels.get(name), code, reason)
@@ -211,6 +233,11 @@ class _Walk:
                 self.channels.fix(each, number)
 
     def finish(self) -> Analysis:
+        """Settle what is fixed, and group the rest."""
+        for name in self.graph.outputs:
+            self.fix(self.labels.get(name), "graph-output", f"graph output {name!r} keeps its shape")
+        for name, node in self.values:
+            self.fix(self.labels.get(name), "value", f"{node} reads it as a value, not as a weight")
         owned = [a for name in self.fresh for a in self.labels[name] or () if isinstance(a, np.ndarray)]
         held = [a for p in self.plans for a in p.labels.values() if isinstance(a, np.ndarray)]
         shown = [a for labels in self.labels.values() for a in labels or () if isinstance(a, np.ndarray)]

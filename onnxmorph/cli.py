@@ -32,11 +32,32 @@ Data = Enum("Data", {name: name for name in ("digits", "cifar10")}, type=str)
 
 app = typer.Typer(
     name="onnxmorph",
-    help="Learn the width of every layer of an ONNX model for the resource you target; shrink it, expand it.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from onnxmorph import __version__
+
+        print(f"onnxmorph {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Learn the width of every layer of an ONNX model for the resource you target; shrink it, expand it.
+
+    \b
+    Example:
+      onnxmorph shrink resnet18.onnx -o small.onnx --budget flops=50%
+    """
+
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="The ONNX model.", show_default=False)]
 Out = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The model to write.")]
@@ -57,14 +78,10 @@ InitIn = Annotated[
     typer.Option(help="Weights of new channels: preserve copies live ones, fresh draws them."),
 ]
 Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Seed of everything random.")]
-SaveStructure = Annotated[
-    Path | None, typer.Option(metavar="S.json", help="Write which channels live, as JSON.")
-]
+SaveStructure = Annotated[Path | None, typer.Option(metavar="S.json", help="Write which channels live, as JSON.")]
 Shapes = Annotated[
     list[str] | None,
-    typer.Option(
-        "--shape", metavar="NAME:DIMS", help="Size of a dynamic input, e.g. input:1,3,224,224. Repeatable."
-    ),
+    typer.Option("--shape", metavar="NAME:DIMS", help="Size of a dynamic input, e.g. input:1,3,224,224. Repeatable."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
 
@@ -99,12 +116,8 @@ def shrink(
             help="Remove the channels that matter least until this holds, e.g. flops=50% or params=1.2M,flops=1G.",
         ),
     ] = None,
-    by: Annotated[
-        By | None, typer.Option(help="With --budget: how channels are ranked.", show_default="l1")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(min=0, metavar="N", help="With --budget: seed of --by random.")
-    ] = None,
+    by: Annotated[By | None, typer.Option(help="With --budget: how channels are ranked.", show_default="l1")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="With --budget: seed of --by random.")] = None,
     round_to: RoundTo = 1,
     save_structure: SaveStructure = None,
     shape: Shapes = None,
@@ -114,7 +127,7 @@ def shrink(
 
     \b
     Example:
-      onnxmorph shrink resnet18.onnx -o small.onnx --budget flops=50% --save-structure s.json
+      onnxmorph shrink resnet18.onnx -o small.onnx --budget flops=50%
     """
     if (structure is None) == (budget is None):
         raise UsageError("Give either --structure or --budget.")
@@ -128,9 +141,7 @@ def shrink(
     analysis = _analyze(model, shape, output, save_structure)
     with _working("Shrinking"):
         how = (by or By["l1"]).value
-        result = surgery.shrink(
-            analysis, lives, budget=wanted, by=how, seed=seed or 0, round_to=round_to
-        )
+        result = surgery.shrink(analysis, lives, budget=wanted, by=how, seed=seed or 0, round_to=round_to)
     _deliver(result, output, save_structure, as_json)
 
 
@@ -181,7 +192,7 @@ def expand(
 
     \b
     Example:
-      onnxmorph expand resnet18.onnx --structure s.json -o big.onnx --budget flops=100%
+      onnxmorph expand resnet18.onnx -o big.onnx --structure s.json --budget flops=100%
     """
     _check_outputs([model, structure], output, save_structure)
     from onnxmorph import surgery
@@ -223,7 +234,9 @@ def verify(
 def demo(
     data: Annotated[Data, typer.Option(help="Which images to train on; digits need no download.")] = Data["digits"],
     data_path: Annotated[Path | None, typer.Option(metavar="FILE", help="The file with the images of cifar10.")] = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder that everything is written to.")] = Path("out/demo"),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder that everything is written to.")] = Path(
+        "out/demo"
+    ),
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -268,9 +281,10 @@ def _analyze(model: Path, shape: Sequence[str] | None, *outputs: Path | None) ->
     shapes = dict(_shape(text) for text in shape or ())
     with _working("Reading the model"):
         from onnxmorph.analysis import analyze
+        from onnxmorph.model import files_of
 
         analysis = analyze(model, shapes)
-    _check_outputs(analysis.graph.files, *outputs)
+    _check_outputs(files_of(analysis.graph), *outputs)
     return analysis
 
 

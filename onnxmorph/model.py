@@ -217,7 +217,7 @@ def _bind_inputs(
                 sizes[key] = 1 if axis == 0 else 224 if len(shape) >= 4 else 16
                 if axis:
                     notes.append(f"input {value.name!r}, axis {axis} ({key}) is dynamic: costs are for {sizes[key]}")
-            dims.append(sizes[key] + (0 if not grow else 1 if axis == 0 else 32))
+            dims.append(sizes[key] + (0 if not grow else 16 if axis == 0 else 32))
         bound[value.name or ""] = tuple(dims)
     return bound
 
@@ -246,7 +246,7 @@ def save(model: ir.Model, path: str | os.PathLike[str]) -> None:
     Raises:
         OutputError: the folder is missing or cannot be written.
     """
-    target = Path(path)
+    target = check_output(path)
     size = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
     try:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".onnxmorph-") as folder:
@@ -260,9 +260,30 @@ def save(model: ir.Model, path: str | os.PathLike[str]) -> None:
         raise OutputError(f"{target}: cannot be written ({e.strerror}); choose another place", code="output") from None
 
 
+def check_output(path: str | os.PathLike[str]) -> Path:
+    """Where a result will stand, links followed. Raises OutputError if nothing can be written there."""
+    target = Path(path).resolve()
+    reason = ""
+    if target.exists() and not target.is_file():  # a folder, or a device, which a rename would replace
+        reason = "it is no regular file"
+    elif not target.parent.is_dir():
+        reason = f"there is no folder {target.parent}"
+    elif not os.access(target.parent, os.W_OK):
+        reason = f"the folder {target.parent} is read-only"
+    if reason:
+        raise OutputError(f"{path}: cannot be written ({reason}); choose another place", code="output")
+    return target
+
+
+def files_of(graph: Graph) -> tuple[Path, ...]:
+    """The files beside the model that hold its weights."""
+    tensors = (v.const_value for v in graph.model.graph.initializers.values())
+    return tuple({Path(t.path): None for t in tensors if isinstance(t, ir.ExternalTensor)})
+
+
 def write_text(text: str, path: str | os.PathLike[str]) -> None:
     """Write a text file whole or not at all. Raises OutputError as `save` does."""
-    target = Path(path)
+    target = check_output(path)
     try:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".onnxmorph-") as folder:
             whole = Path(folder) / target.name

@@ -2,88 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from onnxmorph.adapters.torch_resize import (
-    Hook,
-    Probe,
-    agree,
-    load_weights,
-    locked_groups,
-    passing,
-    resize,
-    tensors,
-)
-from onnxmorph.analysis import Analysis, analyze
-from onnxmorph.axes import Array
+from onnxmorph.adapters.torch_probe import Place, Probe, locked_groups, silenced_groups
+from onnxmorph.adapters.torch_resize import Hook, load_weights, resize, tensors
+from onnxmorph.adapters.torch_slices import Magnitudes, Slices
+from onnxmorph.analysis import analyze
 from onnxmorph.budget import Budget
 from onnxmorph.converters.torch import export
 from onnxmorph.errors import BudgetError, StructureError
-from onnxmorph.penalty import Controller, Floats, Schedule
+from onnxmorph.penalty import Controller, Floats, Mask, Schedule
 from onnxmorph.structure import Structure
 
 __all__ = ["Morph", "load_weights", "resize"]
 
-EXACT = 1e-5  # relative; zeroing what is zero already changes nothing but the order of sums
-METHODS = ("proximal", "loss")
-
-
-@dataclass(frozen=True)
-class Slices:
-    """Axes of tensors, end to end: position p of the whole belongs to the channels ``rows[p]`` (0: to none)."""
-
-    names: tuple[str, ...]
-    tensors: tuple[Tensor, ...]
-    axes: tuple[int, ...]
-    rows: Array  # [positions, columns]
-
-    @staticmethod
-    def of(analysis: Analysis, by_name: Mapping[str, Tensor], chosen: Iterable[tuple[str, int]], of: Array) -> Slices:
-        """Those of `chosen` (name, axis); only the channels of the groups numbered in `of` count."""
-        places = list(chosen)
-        mine = np.append(np.isin(np.arange(len(analysis.groups)), of), False)[analysis.group_of]
-        parts = [np.where(mine[r], r, 0) for n, a in places if (r := analysis.rows[n][a]) is not None]
-        rows = np.zeros((sum(map(len, parts)), max((r.shape[1] for r in parts), default=1)), np.int64)
-        start = 0
-        for part in parts:
-            rows[start : start + len(part), : part.shape[1]] = part
-            start += len(part)
-        names, axes = tuple(n for n, _ in places), tuple(a for _, a in places)
-        return Slices(names, tuple(by_name[n] for n in names), axes, rows)
-
-    @property
-    def sizes(self) -> list[int]:
-        """Positions of each axis."""
-        return [t.shape[a] for t, a in zip(self.tensors, self.axes, strict=True)]
-
-    def norms(self) -> Tensor:
-        """√Σ squares of every position's slice, ``[positions]``."""
-        return torch.cat([_norm(t, a) for t, a in zip(self.tensors, self.axes, strict=True)])
-
-    def multiply(self, factors: Floats) -> None:
-        """Scale every position by the product of its channels' factors, ``[channels + 1]``, in place."""
-        each = factors[self.rows].prod(1)
-        parts = torch.from_numpy(each.astype(np.float32)).to(self.tensors[0].device).split(self.sizes)
-        whole = [t if t.ndim > 1 else None for t in self.tensors]
-        if not any(t is not None for t in whole) and len({t.dtype for t in self.tensors}) == 1:
-            torch._foreach_mul_(list(self.tensors), [p.to(self.tensors[0].dtype) for p in parts])
-            return
-        for tensor, axis, part in zip(self.tensors, self.axes, parts, strict=True):
-            tensor.mul_(part.to(tensor.dtype).view([-1 if t == axis else 1 for t in range(tensor.ndim)]))
-
-
-def _norm(tensor: Tensor, axis: int) -> Tensor:
-    if tensor.ndim == 1:
-        return tensor.abs().float()
-    others = tuple(t for t in range(tensor.ndim) if t != axis)
-    return torch.linalg.vector_norm(tensor, dim=others, dtype=torch.float32)
+METHODS = {"proximal": "rms", "loss": "max"}  # and how several scales of one channel combine there
+MAGNITUDES = ("auto", "norm", "lasso")
 
 
 class Morph:
@@ -100,11 +39,11 @@ class Morph:
 
     Attributes:
         analysis: of the exported module.
-        magnitudes: group id to ``norm`` (scales of BatchNorm) or ``lasso`` (all coupled slices).
+        magnitudes: group id to ``norm`` (scales of normalisation layers) or ``lasso`` (all coupled slices).
         locked: group id to the reason why it keeps all its channels.
 
-    Source: MorphNet (arXiv 1711.06798); the proximal step in place of the gradient of the penalty, because
-    adaptive optimizers divide a gradient by its own size, prices included.
+    Source: MorphNet (arXiv 1711.06798); the proximal step in place of the penalty's gradient, because adaptive
+    optimizers divide a gradient by its own size, prices included.
     """
 
     def __init__(
@@ -122,15 +61,15 @@ class Morph:
         """Export, analyse, and try out what can be resized; the module stays as it is.
 
         Args:
-            module: what is trained (inside any wrapper for compiling or distributing it).
+            module: what is trained (inside any wrapper that compiles or distributes it).
             example_inputs: ``forward``'s positional tensors.
             optimizer: holds the module's parameters; its learning rates scale the proximal step.
-            budget: e.g. ``"flops=50%"``, shares of the whole module.
+            budget: e.g. ``"flops=50%"``; shares are of the whole module.
             steps: planned calls of `step`; by then the budget is met.
             method: ``proximal``, or ``loss`` where `loss_term` is added to the loss (the published form).
-            magnitudes: ``auto``, ``norm`` or ``lasso``, or group id to one of them. auto takes the norm's
-                scales wherever scale and shift at zero silence the channel, which is tried out.
-            on_resize: see `resize`; where it fixes up attributes, groups that need it are not locked.
+            magnitudes: ``auto``, ``norm`` or ``lasso``, or group id to one of them. auto takes the scales of
+                norms wherever zero scales, shifts and biases silence the channel, which is tried out.
+            on_resize: see `resize`; groups that it takes care of are not locked.
 
         Raises:
             BudgetError: the budget is malformed or out of reach.
@@ -138,11 +77,12 @@ class Morph:
             StructureError: an unknown method or magnitude.
         """
         if method not in METHODS:
-            raise StructureError(f"there is no method {method!r}; it is one of {', '.join(METHODS)}", code="method")
+            message = f"there is no method {method!r}; it is one of {', '.join(METHODS)}"
+            raise StructureError(message, code="method")
         if steps < 1:
-            raise BudgetError("steps must be 1 or more: how often step() will be called", code="steps")
+            raise BudgetError("steps is how often step() will be called; give 1 or more", code="steps")
         inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
-        self.module, self.optimizer, self.method, self.on_resize = module, optimizer, method, on_resize
+        self.module, self.optimizer, self.method = module, optimizer, method
         self.budget = Budget.parse(budget)
         self.analysis = analyze(export(module, inputs))
         by_name = tensors(module)
@@ -150,80 +90,156 @@ class Morph:
         trained = {id(p) for g in optimizer.param_groups for p in g["params"] if p.requires_grad}
         self._trained = {n for n, t in self._tensors.items() if id(t) in trained}
         probe = Probe.of(module, inputs, self.analysis, on_resize)
+        locked = {**self._untrained(), **locked_groups(probe)}
+        free = [g for g in range(len(self.analysis.groups)) if g not in locked]
+        norm = self._choose_norm(magnitudes, probe, free)
         ids = [g.id for g in self.analysis.groups]
-        locked = locked_groups(probe)
-        for g, group in enumerate(self.analysis.groups):
-            if not any(m.tensor in self._trained for m in group.members):
-                locked.setdefault(g, "none of its parameters is trained")
-        self.locked = {ids[g]: reason for g, reason in sorted(locked.items())}
-        norm = self._choose(magnitudes, probe, frozenset(range(len(ids))) - locked.keys())
-        self.magnitudes = {
-            id: "norm" if g in norm else "lasso" for g, id in enumerate(ids) if g not in locked
-        }
-        prunable, lingers = np.ones(len(ids), bool), np.zeros(len(ids), bool)
-        prunable[list(locked)] = False
-        lingers[list(norm)] = True
-        self._build_slices(np.flatnonzero(lingers), np.flatnonzero(prunable & ~lingers))
-        self._controller = Controller(
-            self.analysis, self.budget, Schedule.of(steps), prunable, lingers, shrinks=method == "proximal"
+        self.locked = {ids[g]: locked[g] for g in sorted(locked)}
+        self.magnitudes = {ids[g]: "norm" if g in norm else "lasso" for g in free}
+        self._build(norm, set(free) - norm, steps)
+
+    # -- in the loop -----------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """After ``optimizer.step()``: shrink what lives by its price, silence what went."""
+        control = self._controller
+        if not control.done:
+            before = int(control.alive.sum()), int((control.fading == 0).sum())
+            factors, rest = control.update(self._magnitudes.measure(), self._rates())
+            if control.shrinks or not control.alive.all():
+                for each in (self._magnitudes.scales, self._magnitudes.weights):
+                    if each.tensors:
+                        each.multiply(factors)
+            if self._rest.tensors and not control.alive.all():
+                self._rest.multiply(rest)
+            if before[1] != int((control.fading == 0).sum()):
+                self._dead = self._all.dead(control.fading != 0)
+        self._silence()
+
+    def _silence(self) -> None:
+        for tensor, axis, positions in self._dead:
+            tensor.index_fill_(axis, positions, 0)
+
+    def loss_term(self) -> Tensor:
+        """``strength · Σ price · |magnitude|`` with gradient, a scalar: the published penalty, to add to the loss.
+
+        Several scales of one channel combine by their maximum where the method is ``loss``.
+        """
+        found = self._magnitudes.differentiable()
+        price = torch.from_numpy(self._controller.price * self._controller.alive).to(found)
+        return self._controller.strength * (price @ found)
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Meet the budget now, by removing what is worth least for its price, and freeze."""
+        self._controller.finish(self._magnitudes.measure())
+        self._dead = self._all.dead(self._controller.fading != 0)
+        self._silence()
+
+    # -- how it stands ---------------------------------------------------------------------------
+
+    @property
+    def done(self) -> bool:
+        """Whether the budget is met and all that went is silent; from then on the structure is frozen."""
+        return self._controller.done
+
+    @property
+    def strength(self) -> float:
+        """λ: a channel loses learning rate · λ · price per step; 0 once the budget is met."""
+        return self._controller.strength
+
+    @property
+    def cost(self) -> dict[str, int]:
+        """The costs at the live widths."""
+        return {name: cost.value(self._controller.widths) for name, cost in self.analysis.costs.items()}
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Group id to live width."""
+        ids = (g.id for g in self.analysis.groups)
+        return dict(zip(ids, self._controller.widths.tolist(), strict=True))
+
+    def structure(self) -> Structure:
+        """The live channels."""
+        return Structure.of(
+            self.analysis,
+            self._controller.alive.astype(np.int64),
+            method=f"morph by {self.method}",
+            budget=str(self.budget),
+            steps=self._controller.step,
         )
-        self._dead: list[tuple[Tensor, int, Tensor]] = []
-        self._rates_of: tuple[float, ...] = ()
-        with torch.no_grad():
-            self._controller.aim(self._measure(), self._rates())
 
-    # -- what makes up a magnitude ----------------------------------------------------------------
+    def state_dict(self) -> dict[str, Any]:
+        """Numbers and lists for a checkpoint, beside those of the module and the optimizer."""
+        return self._controller.state()
 
-    def _axes(self, group: int, roles: Sequence[str | None]) -> list[tuple[str, int]]:
-        members = self.analysis.groups[group].members
-        return [
-            (m.tensor, m.axis)
-            for m in members
-            if m.tensor in self._tensors and self.analysis.roles.get(m.tensor) in roles
-        ]
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` was taken. Raises StructureError where it is of another model."""
+        self._controller.restore(state)
+        self._dead = self._all.dead(self._controller.fading != 0)
+        self._silence()
 
-    def _quiet(self, group: int) -> list[tuple[str, int]]:
-        """Scales, shifts and biases: at zero they silence a channel that every way out of is normalised."""
-        return [(n, a) for n, a in self._axes(group, (None, "scale", "shift")) if self._tensors[n].ndim == 1]
+    # -- set-up ----------------------------------------------------------------------------------
 
-    def _choose(self, magnitudes: str | Mapping[str, str], probe: Probe, free: frozenset[int]) -> frozenset[int]:
-        """The groups whose magnitude is the scale of a norm."""
+    def _places(self, group: int, *roles: str | None) -> list[Place]:
+        """Where the group's channels are sliced: parameters of these roles (None: weights and biases)."""
+        members, role = self.analysis.groups[group].members, self.analysis.roles
+        return [(m.tensor, m.axis) for m in members if m.tensor in self._tensors and role.get(m.tensor) in roles]
+
+    def _whole(self, group: int) -> list[Place]:
+        return self._places(group, None, "scale", "shift")
+
+    def _quiet(self, group: int) -> list[Place]:
+        """Scales, shifts and biases."""
+        return [p for p in self._whole(group) if self._tensors[p[0]].ndim == 1]
+
+    def _untrained(self) -> dict[int, str]:
+        groups = range(len(self.analysis.groups))
+        left = [g for g in groups if not any(n in self._trained for n, _ in self._whole(g))]
+        return dict.fromkeys(left, "none of its parameters is trained by the optimizer")
+
+    def _choose_norm(self, magnitudes: str | Mapping[str, str], probe: Probe, free: Sequence[int]) -> frozenset[int]:
+        """The groups whose magnitude is the scales of norms."""
         ids = [g.id for g in self.analysis.groups]
-        asked = {ids[g]: magnitudes for g in free} if isinstance(magnitudes, str) else magnitudes
-        unknown = [i for i in asked if i not in ids] + [
-            m for m in asked.values() if m not in ("auto", "norm", "lasso")
-        ]
-        if unknown:
-            message = f"magnitudes: {unknown[0]!r} is neither a group nor one of auto, norm, lasso"
+        asked = dict.fromkeys(ids, magnitudes) if isinstance(magnitudes, str) else magnitudes
+        wrong = [*(asked.keys() - set(ids)), *(set(asked.values()) - set(MAGNITUDES))]
+        if wrong:
+            message = f"magnitudes: {wrong[0]!r} is neither a group's id nor one of {', '.join(MAGNITUDES)}"
             raise StructureError(message, code="magnitudes")
-        scaled = {g for g in free if any(n in self._trained for n, _ in self._axes(g, ("scale",)))}
-        wanted = {g for g in scaled if asked.get(ids[g], "auto") == "norm"}
-        maybe = sorted(g for g in scaled - wanted if asked.get(ids[g], "auto") == "auto")
+        scaled = [g for g in free if any(n in self._trained for n, _ in self._places(g, "scale"))]
+        told = {g: asked.get(ids[g], "auto") for g in scaled}
+        open_ = [g for g in scaled if told[g] == "auto"]
+        quiet, whole = ({g: places(g) for g in open_} for places in (self._quiet, self._whole))
+        return silenced_groups(probe, open_, quiet, whole) | {g for g in scaled if told[g] == "norm"}
 
-        def speaks(groups: frozenset[int]) -> str | None:
-            alive = probe.cut(frozenset(g for g in groups if self.analysis.groups[g].width > 1), 0) > 0
-            quiet = probe.masked(_by_name(a for g in groups for a in self._quiet(g)), alive)
-            gone = probe.masked(_by_name(a for g in groups for a in self._axes(g, (None, "scale", "shift"))), alive)
-            return None if agree(quiet, gone, EXACT) else "scale and shift at zero do not silence it"
+    def _build(self, norm: frozenset[int], lasso: set[int], steps: int) -> None:
+        groups = np.arange(len(self.analysis.groups))
+        by_norm, by_lasso = np.isin(groups, list(norm)), np.isin(groups, list(lasso))
 
-        return passing(speaks, maybe)[0] | wanted
+        def slices(places: Sequence[Place], of: Mask) -> Slices:
+            return Slices.of(self.analysis, self._tensors, places, of)
 
-    def _build_slices(self, norm: Array, lasso: Array) -> None:
-        def unique(places: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
-            return list(dict.fromkeys(places))
-
-        scales = unique(p for g in norm for p in self._axes(g, ("scale",)) if p[0] in self._trained)
-        weights = unique(p for g in lasso for p in self._axes(g, (None, "scale", "shift")) if p[0] in self._trained)
-        rest = unique(p for g in norm for p in self._quiet(g) if p not in scales)
-        make = lambda places, of: Slices.of(self.analysis, self._tensors, places, of)  # noqa: E731 - two fixed arguments
-        self._sources = [s for s in (make(scales, norm), make(weights, lasso)) if s.tensors]
-        self._rest = make(rest, norm)
-        # Each entry: position `_at` of the sources, end to end, is a source of channel `_channel`.
-        rows = np.concatenate([np.pad(s.rows, ((0, 0), (0, 8 - s.rows.shape[1]))) for s in self._sources]) if self._sources else np.zeros((0, 1), np.int64)
-        at, column = np.nonzero(rows)
-        self._at, self._channel = at, rows[at, column]
-        elements = np.concatenate(
-            [np.full(n, t.numel() // n) for s in self._sources for t, n in zip(s.tensors, s.sizes, strict=True)] or [[]]
+        scales = [p for g in norm for p in self._places(g, "scale") if p[0] in self._trained]
+        weights = [p for g in lasso for p in self._whole(g) if p[0] in self._trained]
+        how, channels = METHODS[self.method], self.analysis.channels + 1
+        self._magnitudes = Magnitudes(slices(scales, by_norm), slices(weights, by_lasso), how, channels)
+        self._rest = slices([p for g in norm for p in self._quiet(g) if p not in scales], by_norm)
+        self._all = slices([p for g in norm | lasso for p in self._whole(g)], by_norm | by_lasso)
+        self._dead: list[tuple[Tensor, int, Tensor]] = []
+        shrinks, schedule = self.method == "proximal", Schedule.of(steps)
+        self._controller = Controller(
+            self.analysis, self.budget, schedule, by_norm | by_lasso, by_norm, shrinks=shrinks
         )
-        self._elements = np.bincount(self._channel, elements[at], minlength=self.analysis.channels + 1)
-        self._entries = np.bincount(self._channel, minlength=self.analysis.channels + 1)
+        self._last_rates: tuple[tuple[float, int], ...] = ()
+        with torch.no_grad():
+            self._controller.aim(self._magnitudes.measure(), self._rates())
+
+    def _rates(self) -> Floats:
+        """The learning rate of every channel, ``[channels + 1]``; anew only when a schedule moved one."""
+        now = tuple((float(g["lr"]), len(g["params"])) for g in self.optimizer.param_groups)
+        if now != self._last_rates:
+            rate_of = {id(p): float(g["lr"]) for g in self.optimizer.param_groups for p in g["params"]}
+            self._last_rates, self._channel_rates = now, self._magnitudes.rates(rate_of)
+        return self._channel_rates

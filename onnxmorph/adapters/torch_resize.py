@@ -1,31 +1,21 @@
-"""A structure applied to the user's own module, and the proof of which groups that can be done to."""
+"""A structure applied to the user's own module, and the weights of an ONNX model loaded into it."""
 
 from __future__ import annotations
 
 import copy
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from onnxmorph.analysis import Analysis
-from onnxmorph.axes import Array
 from onnxmorph.errors import StructureError
 from onnxmorph.structure import Structure
-from onnxmorph.surgery.emit import emit
 
 Hook = Callable[[nn.Module, Structure], None]
 Kept = Mapping[int, Sequence[int]]  # axis of a module's weight to the kept indices
-Outputs = list[NDArray[Any]]
-
-SAME = 1e-3  # relative; two networks that differ in a channel differ by far more, float32 by far less
 
 
 def resize(module: nn.Module, structure: Structure, on_resize: Hook | None = None) -> nn.Module:
@@ -162,159 +152,3 @@ def load_weights(module: nn.Module, model: ir.Model) -> tuple[str, ...]:
         with torch.no_grad():
             target.copy_(torch.from_numpy(array.numpy().copy()))
     return tuple(left)
-
-
-# -- what can be resized -------------------------------------------------------------------------
-
-
-@dataclass
-class Probe:
-    """A copy of the module with random weights, to try cuts on: weights of 0 or 1 would hide a wrong one."""
-
-    analysis: Analysis
-    inputs: tuple[Tensor, ...]
-    module: nn.Module
-    on_resize: Hook | None = None
-    weights: dict[str, Tensor] = field(default_factory=dict)
-
-    @staticmethod
-    def of(module: nn.Module, inputs: tuple[Tensor, ...], analysis: Analysis, on_resize: Hook | None) -> Probe:
-        """Make the copy, in eval mode."""
-        probe = Probe(analysis, inputs, copy.deepcopy(module).eval(), on_resize)
-        by_name = tensors(probe.module)
-        rng = torch.Generator().manual_seed(0)
-        with torch.no_grad():
-            for name in analysis.parameters.keys() & by_name.keys():
-                tensor = by_name[name]
-                if tensor.ndim > 1:
-                    noise = torch.randn(tensor.shape, generator=rng) / max(1, tensor[0].numel()) ** 0.5
-                else:
-                    noise = torch.rand(tensor.shape, generator=rng) + 0.5
-                probe.weights[name] = tensor.copy_(noise)
-        return probe
-
-    def forward(self, module: nn.Module) -> Outputs:
-        """What a module says to the inputs."""
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return _flat(module(*self.inputs))
-
-    def masked(self, names: Mapping[str, Sequence[int]], alive: NDArray[np.bool_]) -> Outputs:
-        """What the whole module says with the given axes of the given parameters zero where a channel is not alive."""
-        changed = {}
-        for name, axes in names.items():
-            tensor = self.weights[name].detach().clone()
-            for axis in axes:
-                rows = self.analysis.rows[name][axis]
-                assert rows is not None
-                dead = torch.from_numpy(np.flatnonzero(~alive[rows].all(1))).to(tensor.device)
-                tensor.index_fill_(axis, dead, 0)
-            changed[name] = tensor
-        with torch.no_grad():
-            return _flat(torch.func.functional_call(self.module, changed, self.inputs))
-
-    def cut(self, groups: frozenset[int], seed: int) -> Array:
-        """Copies that take some channels of these groups: how many, and which, is random."""
-        rng = np.random.default_rng(seed)
-        copies = np.ones(self.analysis.channels + 1, np.int64)
-        for g in sorted(groups):
-            group = self.analysis.groups[g]
-            dead = rng.permutation(group.width)[: rng.integers(1, group.width)]
-            copies[group.start + 1 + dead] = 0
-        return copies
-
-    def resized_wrongly(self, groups: frozenset[int], seed: int) -> str | None:
-        """Why the resized module is not the rewritten graph when these groups are cut; None where it is."""
-        copies = self.cut(groups, seed)
-        structure = Structure.of(self.analysis, copies)
-        try:
-            small = resize(self.module, structure, self.on_resize)
-            mine = self.forward(small)
-        except Exception as error:  # the user's code may raise anything
-            return f"resized, the module raises {type(error).__name__}: {' '.join(str(error).split())[:120]}"
-        by_name = tensors(small)
-        arrays = {name: by_name[name].detach().cpu().numpy() for name in self.weights}
-        if not agree(mine, self._run(emit(self.analysis, copies, arrays))):
-            return "resized, the module computes something else: a size stands in its Python code"
-        return None
-
-    def _run(self, model: ir.Model) -> Outputs:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        session = onnxruntime.InferenceSession(
-            ir.to_proto(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-        feeds = {
-            i.name: x.detach().cpu().numpy() for i, x in zip(session.get_inputs(), self.inputs, strict=True)
-        }
-        return [np.asarray(o) for o in session.run(None, feeds)]
-
-
-def _flat(output: object) -> Outputs:
-    """The tensors of nested outputs, in the exporter's order."""
-
-    def walk(value: object) -> Iterator[Tensor]:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, Mapping):
-            for each in value.values():
-                yield from walk(each)
-        elif isinstance(value, (tuple, list)):
-            for each in value:
-                yield from walk(each)
-
-    return [t.detach().cpu().numpy() for t in walk(output)]
-
-
-def agree(one: Outputs, other: Outputs, within: float = SAME) -> bool:
-    """Whether all outputs are the same, relative to the largest value of each."""
-    return len(one) == len(other) and all(
-        a.shape == b.shape and bool(np.abs(a - b).max(initial=0) <= within * np.abs(b).max(initial=0))
-        for a, b in zip(one, other, strict=True)
-    )
-
-
-Test = Callable[[frozenset[int]], str | None]
-
-
-def passing(test: Test, candidates: Sequence[int]) -> tuple[frozenset[int], dict[int, str]]:
-    """The largest set found by bisection that passes a test together, and why each of the others does not.
-
-    n candidates of which k fail cost about 1 + 2·k·log2(n/k) tests; none failing costs one.
-    """
-    reasons: dict[int, str] = {}
-
-    def extend(base: frozenset[int], more: Sequence[int]) -> frozenset[int]:
-        if not more:
-            return base
-        reason = test(base | frozenset(more))
-        if reason is None:
-            return base | frozenset(more)
-        if len(more) == 1:
-            reasons[more[0]] = reason
-            return base
-        half = len(more) // 2
-        return extend(extend(base, more[:half]), more[half:])
-
-    return extend(frozenset(), list(candidates)), reasons
-
-
-def locked_groups(probe: Probe) -> dict[int, str]:
-    """Groups that the module cannot lose channels of, by number, with the reason; found by trying."""
-    analysis = probe.analysis
-    writes = {
-        g
-        for plan, rows in zip(analysis.plans, analysis.factor_rows, strict=True)
-        if plan.spec.writes or plan.spec.takes
-        for each in rows.values()
-        if each is not None
-        for g in np.unique(analysis.group_of[each]).tolist()
-    }
-    wide = [g for g, group in enumerate(analysis.groups) if group.width > 1]
-    order = [g for g in wide if g not in writes] + [g for g in wide if g in writes]
-
-    def test(groups: frozenset[int]) -> str | None:
-        # Several random cuts: sizes that fit by chance (two halves cut alike) do not do so twice.
-        return next((r for seed in range(3) if (r := probe.resized_wrongly(groups, seed))), None)
-
-    return passing(test, order)[1]

@@ -193,6 +193,8 @@ class _Folding:
             [ids[n] for n in vector_factors],
         ]
         delta = np.einsum(*operands, [ids[n] for n in out]).reshape(-1)
+        if self.analysis.rows[node.outputs[0]][out_axes[0]] is not None:
+            delta[self.dead(node.outputs[0], out_axes[0])] = 0
         if not delta.any():
             return None
         if any(np.ravel(node.attributes.get("pads", 0))) or node.attributes.get("auto_pad", "NOTSET") not in (
