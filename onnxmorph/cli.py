@@ -226,7 +226,7 @@ def verify(
     analysis = _analyze(model, shape)
     with _working("Running both models"):
         found = surgery.verify(analysis, small, lives, samples=samples, seed=seed)
-    _show(report.verification_document(found) if as_json else [report.verification(found, small)])
+    _show(report.verification_document(found) if as_json else report.verification(found, small))
     return 0 if found.ok else 1
 
 

@@ -126,6 +126,8 @@ def infer(model: ir.Model, name: str, inputs: Mapping[str, Shape]) -> Inferred:
         for value in node.outputs:
             if value.name:
                 declared = ir.serde.serialize_value(value).type if value.type is not None else onnx.TypeProto()
+                if node.op_type in _LIKE_INPUT and needed[0] in types:
+                    declared = types[needed[0]]
                 record(value.name, result.get(value.name, declared))
     return found
 
@@ -134,6 +136,7 @@ def _dtype(array: Known) -> int:
     return int(onnx.helper.np_dtype_to_tensor_dtype(array.dtype))
 
 
+_LIKE_INPUT = ("GroupNormalization",)  # for which onnx infers nothing: the result is like the first input
 _SHAPE_READERS = ("Shape", "Size")  # the two ops that read a shape and not a value
 
 

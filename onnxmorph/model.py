@@ -23,7 +23,6 @@ from onnxmorph.errors import ModelError, OutputError
 from onnxmorph.graph import Graph, Node, Parameter, Shape
 from onnxmorph.infer import captured_by, infer, names_of, schema_of
 
-IR_VERSION = 10  # written where the source says less; every supported ONNX Runtime reads it
 
 
 Source = str | os.PathLike[str] | onnx.ModelProto | ir.Model

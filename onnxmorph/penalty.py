@@ -61,7 +61,8 @@ def combine(sources: Floats, how: str = "rms") -> Floats:
     ``rms`` is √mean s²; ``max`` is the published rule for channels that meet in a residual sum.
     """
     size = np.abs(np.asarray(sources, float))
-    return size.max(1) if how == "max" else np.sqrt((size**2).mean(1))
+    found: Floats = size.max(1) if how == "max" else np.sqrt((size**2).mean(1))
+    return found
 
 
 def penalty(price: Floats, magnitudes: Floats, strength: float = 1.0) -> float:
@@ -114,7 +115,7 @@ class Schedule:
     def pace(self, step: int) -> float:
         """The share of what is left to be done that step number `step` (from 1) has to do; above 1 never."""
         left, overdue = max(self.horizon - step, self.tail), max(0, step - self.horizon)
-        return min(1.0, step / self.warmup) * min(1.0, 2.0 ** min(overdue / self.tail, 60.0) / left)
+        return min(1.0, step / self.warmup) * min(1.0, float(2 ** min(overdue / self.tail, 60)) / left)
 
 
 class Controller:
@@ -167,7 +168,8 @@ class Controller:
     @property
     def alive(self) -> Mask:
         """``[channels + 1]``."""
-        return self.fading == LIVE
+        alive: Mask = self.fading == LIVE
+        return alive
 
     @property
     def met(self) -> bool:

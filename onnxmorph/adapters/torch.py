@@ -96,7 +96,11 @@ class Morph:
         ids = [g.id for g in self.analysis.groups]
         self.locked = {ids[g]: locked[g] for g in sorted(locked)}
         self.magnitudes = {ids[g]: "norm" if g in norm else "lasso" for g in free}
-        self._build(norm, set(free) - norm, steps)
+        self._dead: list[tuple[Tensor, int, Tensor]] = []
+        self._controller = self._build(norm, set(free) - norm, steps)
+        self._last_rates: tuple[tuple[float, int], ...] = ()
+        with torch.no_grad():
+            self._controller.aim(self._magnitudes.measure(), self._rates())
 
     # -- in the loop -----------------------------------------------------------------------------
 
@@ -214,7 +218,7 @@ class Morph:
         quiet, whole = ({g: places(g) for g in open_} for places in (self._quiet, self._whole))
         return silenced_groups(probe, open_, quiet, whole) | {g for g in scaled if told[g] == "norm"}
 
-    def _build(self, norm: frozenset[int], lasso: set[int], steps: int) -> None:
+    def _build(self, norm: frozenset[int], lasso: set[int], steps: int) -> Controller:
         groups = np.arange(len(self.analysis.groups))
         by_norm, by_lasso = np.isin(groups, list(norm)), np.isin(groups, list(lasso))
 
@@ -227,14 +231,8 @@ class Morph:
         self._magnitudes = Magnitudes(slices(scales, by_norm), slices(weights, by_lasso), how, channels)
         self._rest = slices([p for g in norm for p in self._quiet(g) if p not in scales], by_norm)
         self._all = slices([p for g in norm | lasso for p in self._whole(g)], by_norm | by_lasso)
-        self._dead: list[tuple[Tensor, int, Tensor]] = []
         shrinks, schedule = self.method == "proximal", Schedule.of(steps)
-        self._controller = Controller(
-            self.analysis, self.budget, schedule, by_norm | by_lasso, by_norm, shrinks=shrinks
-        )
-        self._last_rates: tuple[tuple[float, int], ...] = ()
-        with torch.no_grad():
-            self._controller.aim(self._magnitudes.measure(), self._rates())
+        return Controller(self.analysis, self.budget, schedule, by_norm | by_lasso, by_norm, shrinks=shrinks)
 
     def _rates(self) -> Floats:
         """The learning rate of every channel, ``[channels + 1]``; anew only when a schedule moved one."""

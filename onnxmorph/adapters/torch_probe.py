@@ -26,7 +26,6 @@ Place = tuple[str, int]  # an axis of a parameter
 
 SAME = 1e-3  # relative; networks that differ in a channel differ by far more, by rounding far less
 EXACT = 1e-5  # relative; zeroing what is silent already changes only the order of sums
-CUTS = 3  # random cuts; sizes that fit one by chance (two halves cut alike) do not fit all
 
 
 @dataclass
@@ -73,19 +72,24 @@ class Probe:
         with torch.no_grad():
             return _flat(torch.func.functional_call(self.module, changed, self.inputs))
 
-    def cut(self, groups: frozenset[int], seed: int) -> Array:
-        """Copies that take some channels of these groups: how many, and which, is random."""
-        rng = np.random.default_rng(seed)
+    def cut(self, groups: frozenset[int], trial: int) -> Array:
+        """Copies that take some channels of these groups: how many, and which, is random.
+
+        Trial 0 cuts all of them; trial t those whose number (among them) has bit t - 1. Two groups that only
+        fit when cut alike (halves of a split) are so told apart in one trial at the latest.
+        """
+        rng = np.random.default_rng(trial)
         copies = np.ones(self.analysis.channels + 1, np.int64)
-        for g in sorted(groups):
-            group = self.analysis.groups[g]
-            dead = rng.permutation(group.width)[: rng.integers(1, group.width)]
-            copies[group.start + 1 + dead] = 0
+        for number, g in enumerate(sorted(groups)):
+            if trial == 0 or number >> (trial - 1) & 1:
+                group = self.analysis.groups[g]
+                dead = rng.permutation(group.width)[: rng.integers(1, group.width)]
+                copies[group.start + 1 + dead] = 0
         return copies
 
-    def resized_wrongly(self, groups: frozenset[int], seed: int) -> str | None:
+    def resized_wrongly(self, groups: frozenset[int], trial: int) -> str | None:
         """Why the resized module is not the rewritten graph when these groups are cut; None where it is."""
-        copies = self.cut(groups, seed)
+        copies = self.cut(groups, trial)
         structure = Structure.of(self.analysis, copies)
         try:
             small = resize(self.module, structure, self.on_resize)
@@ -172,7 +176,8 @@ def locked_groups(probe: Probe) -> dict[int, str]:
     order = [g for g in wide if g not in writes] + [g for g in wide if g in writes]
 
     def test(groups: frozenset[int]) -> str | None:
-        return next((r for seed in range(CUTS) if (r := probe.resized_wrongly(groups, seed))), None)
+        trials = range(1 + (len(groups) - 1).bit_length())
+        return next((r for trial in trials if (r := probe.resized_wrongly(groups, trial))), None)
 
     return passing(test, order)[1]
 

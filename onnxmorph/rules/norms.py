@@ -10,7 +10,7 @@ AFFINE = {1: "scale", 2: "shift"}
 
 def batch_norm(node: Node) -> Spec:
     if node.attributes.get("training_mode"):
-        return Spec("n c y..., c, c, c, c -> n c y..., c, c")
+        return Spec("{n} c {y...}, c, c, c, c -> n c y..., c, c")
     return Spec("n c y..., c, c, c, c -> n c y...")
 
 

@@ -18,7 +18,6 @@ from onnx_ir.passes import common as passes
 from onnxmorph.analysis import Analysis
 from onnxmorph.axes import Array
 from onnxmorph.graph import Node
-from onnxmorph.model import IR_VERSION
 from onnxmorph.notation import parse_term, size_of
 from onnxmorph.positions import count, take
 from onnxmorph.propagate import Plan
@@ -66,7 +65,7 @@ class Emitter:
         self.lower_constants()
         self.graph.sort()
         passes.RemoveUnusedNodesPass()(self.model)
-        self.model.ir_version = max(self.model.ir_version or 0, IR_VERSION)
+        self.model.ir_version = max(self.model.ir_version or 0, 4)  # before 4, initializers had to be inputs too
         return self.model
 
     # -- parameters ----------------------------------------------------------------------------

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from onnxmorph.analysis import Analysis, analyze
 from onnxmorph.errors import StructureError
 from onnxmorph.graph import Graph
-from onnxmorph.model import IR_VERSION, Source, load
+from onnxmorph.model import Source, load
 from onnxmorph.structure import Structure
 from onnxmorph.surgery.fold import fold
 from onnxmorph.surgery.reference import masked
 
 TOLERANCE = 1e-4
+NEWEST_IR = 13  # onnxruntime 1.31 reads no newer files, and the graph itself does not depend on it
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,9 @@ def verify(
     """
     analysis = source if isinstance(source, Analysis) else analyze(source)
     copies = np.minimum(structure.copies(analysis), 1)
+    if structure.provenance.get("init") == "fresh" and (structure.copies(analysis) > 1).any():
+        message = "the structure was expanded with fresh weights, which compute something new; verify the shrunk model"
+        raise StructureError(message, code="verify-fresh")
     weights, _ = fold(analysis, copies, full=True)
     little = load(small)
     if little.outputs != analysis.graph.outputs or little.inputs != analysis.graph.inputs:
@@ -98,7 +102,7 @@ def run_session(model: ir.Model) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    model.ir_version = min(model.ir_version or IR_VERSION, 13)
+    model.ir_version = min(model.ir_version or 8, NEWEST_IR)
     proto = ir.to_proto(model)
     session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return lambda feeds: session.run(None, feeds)

@@ -1,0 +1,295 @@
+"""The laws of every rule, for every row of ``rule_rows``, against ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from onnxmorph.analysis import Analysis, analyze
+from onnxmorph.axes import Array
+from onnxmorph.propagate import Plan
+from onnxmorph.rules import TABLE
+from onnxmorph.surgery.emit import emit
+from onnxmorph.surgery.reference import masked
+from onnxmorph.surgery.verify import relative, run_session
+from rule_rows import ROWS, Act, Row
+
+TOLERANCE = 1e-5
+OLDEST = 7  # the first opset that onnxmorph reads
+
+
+@dataclass(frozen=True)
+class Case:
+    row: Row
+    model: onnx.ModelProto
+    analysis: Analysis
+
+    @property
+    def plan(self) -> Plan:
+        return next(p for p in self.analysis.plans if p.node.name == "subject")
+
+    @property
+    def rng(self) -> np.random.Generator:
+        return np.random.default_rng(len(str(self.row)))
+
+    def feeds(self, seed: int) -> dict[str, NDArray[Any]]:
+        """Inputs in [0.75, 1], so that every activation stays in the domain of its op."""
+        rng = np.random.default_rng(seed)
+        return {
+            f"x{i}": rng.uniform(0.75, 1, [1] * len(given.shape)).astype(np.float32)
+            for i, given in enumerate(self.row.inputs)
+            if isinstance(given, Act)
+        }
+
+
+@cache
+def case_of(index: int) -> Case:
+    model = ROWS[index].network(np.random.default_rng(index))
+    return Case(ROWS[index], model, analyze(model))
+
+
+@pytest.fixture(params=range(len(ROWS)), ids=[str(row) for row in ROWS])
+def case(request: pytest.FixtureRequest) -> Case:
+    return case_of(request.param)
+
+
+@pytest.fixture
+def runnable(case: Case) -> Case:
+    if case.row.no_kernel:
+        pytest.skip(f"ONNX Runtime has no kernel: {case.row.no_kernel}")
+    return case
+
+
+def random_cut(analysis: Analysis, rng: np.random.Generator) -> Array:
+    """Half of every group removed."""
+    copies = np.ones(analysis.channels + 1, np.int64)
+    for group in analysis.groups:
+        gone = rng.permutation(group.width)[: group.width // 2]
+        copies[group.start + 1 + gone] = 0
+    return copies
+
+
+def test_every_rule_has_a_row() -> None:
+    assert {row.op for row in ROWS} == {op for _, op in TABLE}
+
+
+def test_no_two_rows_have_one_name() -> None:
+    assert len({str(row) for row in ROWS}) == len(ROWS)
+
+
+def test_the_factors_that_can_go_are_the_ones_listed(case: Case) -> None:
+    index = case.analysis.plans.index(case.plan)
+    free = {name for name, rows in case.analysis.factor_rows[index].items() if rows is not None}
+    assert free == set(case.row.free.split())
+
+
+# ---------------------------------------------------------------- equivariance
+
+
+def moved(array: NDArray[Any], rows: tuple[Array | None, ...], image: Array) -> NDArray[Any]:
+    """The array with every channel c at the place of ``image[c]``; of several places the same in order."""
+    for axis, labels in enumerate(rows):
+        if labels is not None:
+            here, there = (_places(each) for each in (labels, image[labels]))
+            array = array.take([there[key] for key in here], axis)
+    return array
+
+
+def _places(labels: Array) -> dict[tuple[Any, ...], int]:
+    """Position by (its channels, how many positions before it have the same)."""
+    seen: dict[tuple[int, ...], int] = {}
+    places = {}
+    for position, row in enumerate(np.sort(labels, 1).tolist()):
+        n = seen[tuple(row)] = seen.get(tuple(row), -1) + 1
+        places[(*row, "at", n)] = position
+    return places
+
+
+def test_permuted_channels_give_permuted_outputs(runnable: Case) -> None:
+    case, analysis = runnable, runnable.analysis
+    rng, inputs, constants = case.rng, {}, {}
+    node = next(n for n in case.model.graph.node if n.name == "subject")
+    stored = {t.name: numpy_helper.to_array(t) for t in case.model.graph.initializer}
+    for name, given in zip(node.input, case.row.inputs, strict=True):
+        if isinstance(given, Act):
+            kind = helper.tensor_dtype_to_np_dtype(given.kind)
+            inputs[name] = rng.uniform(given.low, given.high, given.shape).astype(np.float32).astype(kind)
+        elif name:
+            constants[name] = stored[name]
+    image = np.arange(analysis.channels + 1)
+    for group in analysis.groups:
+        own = slice(group.start + 1, group.start + 1 + group.width)
+        image[own] = rng.permutation(image[own])
+
+    def permuted(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """A parameter has channels of its own; a value (an index, a bound) has none."""
+        return {n: moved(a, analysis.rows[n], image) if n in analysis.rows else a for n, a in arrays.items()}
+
+    plain = run_node(case.row, node, inputs, constants)
+    other = run_node(case.row, node, permuted(inputs), permuted(constants))
+    for name, before, after in zip(node.output, plain, other, strict=True):
+        if case.row.op not in ("Shape", "Size"):
+            before = moved(before, analysis.rows[name], image)
+        np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-5)
+
+
+def run_node(
+    row: Row, node: onnx.NodeProto, inputs: Mapping[str, NDArray[Any]], constants: Mapping[str, NDArray[Any]]
+) -> list[NDArray[Any]]:
+    graph = helper.make_graph(
+        [node],
+        "node",
+        [
+            helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
+            for n, a in inputs.items()
+        ],
+        [onnx.ValueInfoProto(name=n) for n in node.output],
+        [numpy_helper.from_array(a, n) for n, a in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", row.opset)], ir_version=10)
+    return run_session(ir.from_proto(model))(inputs)
+
+
+# ---------------------------------------------------------------- deletion, prediction, growth
+
+
+def unread(case: Case, copies: Array) -> ir.Model:
+    """The original, in which nothing reads the removed channels of the op's outputs."""
+    model = ir.from_proto(case.model)
+    for name, value in model.graph.initializers.items():
+        if name.startswith("q"):
+            array = value.const_value.numpy().copy()
+            for axis, rows in enumerate(case.analysis.rows[name]):
+                if rows is not None:
+                    np.moveaxis(array, axis, 0)[(copies[rows] == 0).any(1)] = 0
+            value.const_value = ir.tensor(array, name=name)
+    return model
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_removed_channel_is_a_silent_one(runnable: Case, seed: int) -> None:
+    case = runnable
+    copies = random_cut(case.analysis, np.random.default_rng(seed))
+    wanted = masked(case.analysis, copies) if case.row.zero else unread(case, copies)
+    small = emit(case.analysis, copies)
+    onnx.checker.check_model(ir.to_proto(small), full_check=True)
+    feeds = case.feeds(seed)
+    for a, b in zip(run_session(wanted)(feeds), run_session(small)(feeds), strict=True):
+        assert relative(a, b) <= TOLERANCE
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_the_polynomial_is_the_count(case: Case, most: int) -> None:
+    """For channels removed (most = 1), and for channels removed, kept and copied."""
+    analysis = case.analysis
+    copies = (
+        random_cut(analysis, case.rng)
+        if most == 1
+        else np.append(1, case.rng.integers(1, most + 1, analysis.channels))
+    )
+    counted = analyze(emit(analysis, copies))
+    widths = np.array([copies[g.start + 1 : g.start + 1 + g.width].sum() for g in analysis.groups])
+    assert {n: p.value(widths) for n, p in analysis.costs.items()} == {
+        n: p.value(counted.widths) for n, p in counted.costs.items()
+    }
+
+
+def test_copied_channels_give_a_network_that_runs(runnable: Case) -> None:
+    analysis = runnable.analysis
+    copies = np.append(1, runnable.rng.integers(1, 3, analysis.channels))
+    wide = emit(analysis, copies)
+    onnx.checker.check_model(ir.to_proto(wide), full_check=True)
+    for found in run_session(wide)(runnable.feeds(0)):
+        assert np.isfinite(found).all()
+
+
+# ---------------------------------------------------------------- schema
+
+
+def schemas(op: str, domain: str) -> list[onnx.defs.OpSchema]:
+    """All versions of an op that onnxmorph can meet, oldest first."""
+    newest = onnx.defs.onnx_opset_version()
+    found = {
+        (s := onnx.defs.get_schema(op, version, domain)).since_version: s
+        for version in range(OLDEST, newest + 1)
+        if onnx.defs.has(op, domain) and _exists(op, version, domain)
+    }
+    return [found[v] for v in sorted(found) if not found[v].deprecated]
+
+
+def _exists(op: str, version: int, domain: str) -> bool:
+    try:
+        onnx.defs.get_schema(op, version, domain)
+    except onnx.defs.SchemaError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("key", TABLE, ids=lambda key: key[1])
+def test_a_rule_names_inputs_that_the_schema_has(key: tuple[str, str]) -> None:
+    rule = TABLE[key]
+    versions = schemas(rule.op, rule.domain)
+    assert versions
+    bias = [] if rule.bias is None else [rule.bias]
+    assert all(i < s.max_input for s in versions for i in (*rule.roles, *rule.weights, *bias))
+
+
+def test_parameters_that_are_rewritten_stand_in_the_schema(case: Case) -> None:
+    schema = onnx.defs.get_schema(case.row.op, case.row.opset)
+    known = {p.name for p in schema.inputs} | set(schema.attributes)
+    spec = case.plan.spec
+    used = {w.parameter for w in spec.writes if case.plan.node.parameter(w.parameter) is not None}
+    optional = {w.parameter for w in spec.writes} - used  # e.g. the split of a Split in equal parts
+    later = {p.name for p in onnx.defs.get_schema(case.row.op).inputs}
+    assert used | {t.parameter for t in spec.takes} <= known
+    assert optional <= known | later
+
+
+class Reads(Mapping[str, Any]):
+    """Attributes that remember what was asked for."""
+
+    def __init__(self, of: Mapping[str, Any]) -> None:
+        self.of, self.names = of, set[str]()
+
+    def __getitem__(self, name: str) -> Any:
+        self.names.add(name)
+        return self.of[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.of)
+
+    def __len__(self) -> int:
+        return len(self.of)
+
+
+def test_attributes_that_a_rule_reads_stand_in_the_schema(case: Case) -> None:
+    """In some version of it: a rule may ask for what only newer or older ones have."""
+    node, rule = case.plan.node, TABLE["", case.row.op]
+    reads = Reads(node.attributes)
+    rule.bind(replace(node, attributes=reads))
+    versions = schemas(rule.op, rule.domain)
+    known = {name for s in versions for name in (*s.attributes, *(p.name for p in s.inputs))}
+    assert reads.names <= known
+
+
+def test_attributes_that_a_rule_needs_are_there_when_the_node_says_nothing(case: Case) -> None:
+    """Bound to the schema's defaults and its required attributes alone, in the row's version."""
+    node, rule = case.plan.node, TABLE["", case.row.op]
+    schema = onnx.defs.get_schema(case.row.op, case.row.opset)
+    defaults = {
+        name: helper.get_attribute_value(a.default_value)
+        for name, a in schema.attributes.items()
+        if a.default_value.type
+    }
+    needed = {name: node.attributes[name] for name, a in schema.attributes.items() if a.required}
+    given = {n: a.decode() if isinstance(a, bytes) else a for n, a in {**defaults, **needed}.items()}
+    rule.bind(replace(node, attributes=given))  # a KeyError: the rule takes for granted what may be absent
