@@ -15,7 +15,7 @@ from onnxmorph.graph import Graph, Node, Parameter
 from onnxmorph.grouping import group
 from onnxmorph.model import Source, load
 from onnxmorph.notation import parse
-from onnxmorph.polynomial import Polynomial, Widths
+from onnxmorph.polynomial import Polynomial, Terms, Widths, add
 from onnxmorph.propagate import AxisLabels, Plan, Reasons, propagate
 from onnxmorph.rules import TABLE, Spec
 
@@ -94,18 +94,18 @@ class Analysis:
         return Sizes(self.group_of, self.widths)
 
     @cached_property
-    def _counted(self) -> tuple[Mapping[str, tuple[Polynomial, ...]], Mapping[str, Polynomial]]:
+    def _terms(self) -> Mapping[str, Sequence[Terms]]:
         return count_costs(self.plans, self.factor_rows, self.rows, self.parameters, self.roles, self.sizes)
 
-    @property
+    @cached_property
     def op_costs(self) -> Mapping[str, tuple[Polynomial, ...]]:
         """Per cost name one polynomial for every plan, in the order of ``plans``."""
-        return self._counted[0]
+        return {name: tuple(Polynomial.of(t) for t in terms) for name, terms in self._terms.items()}
 
-    @property
+    @cached_property
     def costs(self) -> Mapping[str, Polynomial]:
         """Cost name to polynomial in the group widths: flops, macs, params, activations, and the classic ones."""
-        return self._counted[1]
+        return {name: Polynomial.of(add(terms)) for name, terms in self._terms.items()}
 
     @cached_property
     def averages(self) -> tuple[Average, ...]:

@@ -37,6 +37,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
+
 def _version(wanted: bool) -> None:
     if wanted:
         from onnxmorph import __version__

@@ -9,17 +9,16 @@ count convolutions and matrix products only, without biases and norms, as MorphN
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
 
 from onnxmorph.axes import Array
 from onnxmorph.graph import Parameter
-from onnxmorph.polynomial import Monomial, Polynomial, Widths, add, multiply
+from onnxmorph.polynomial import Terms, Widths, add, multiply
 from onnxmorph.propagate import Plan
 
-Terms = Mapping[Monomial, int]
 NAMES = ("flops", "macs", "params", "activations", "classic_flops", "classic_params")
 
 
@@ -36,7 +35,7 @@ class Sizes:
             return {(): size}
         if id(rows) not in self._found:
             kinds, counts = np.unique(np.sort(self._group_of[rows], 1), axis=0, return_counts=True)
-            terms: dict[Monomial, int] = {}
+            terms: dict[tuple[int, ...], int] = {}
             for kind, count in zip(kinds.tolist(), counts.tolist(), strict=True):
                 monomial = tuple(g for g in kind if g >= 0)
                 terms[monomial] = terms.get(monomial, 0) + count
@@ -58,8 +57,8 @@ def count_costs(
     parameters: Mapping[str, Parameter],
     roles: Mapping[str, str],
     sizes: Sizes,
-) -> tuple[dict[str, tuple[Polynomial, ...]], dict[str, Polynomial]]:
-    """Cost polynomials, per op and in total.
+) -> dict[str, list[Terms]]:
+    """The terms of every cost, for every plan in order.
 
     A parameter is charged to the first op that reads it.
     """
@@ -91,12 +90,11 @@ def count_costs(
         per_op["activations"].append(add(written) if moved else {})
         per_op["classic_flops"].append(multiply(macs, {(): 2}))
         per_op["classic_params"].append(add(t for n, t in counted.items() if n in weights))
-    ops = {name: tuple(Polynomial.of(t) for t in terms) for name, terms in per_op.items()}
-    return ops, {name: Polynomial.of(add(terms)) for name, terms in per_op.items()}
+    return per_op
 
 
-def _product(parts: object) -> Terms:
+def _product(parts: Iterable[Terms]) -> Terms:
     result: Terms = {(): 1}
-    for part in parts:  # type: ignore[attr-defined]
+    for part in parts:
         result = multiply(result, part)
     return result

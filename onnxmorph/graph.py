@@ -18,8 +18,10 @@ Known = NDArray[Any]
 class Node:
     """One op as the rules see it.
 
-    ``attributes`` holds the schema's defaults too. ``known`` holds the value of each input that is a constant
-    of integers, booleans or a single number, else None. Absent inputs have the name "" and the shape None.
+    ``attributes`` holds the schema's defaults too; ``formal`` the names of the schema's inputs. ``known`` holds the
+    value of each input that is a constant of integers, booleans or a single number, else None; ``partial`` also
+    holds those with dynamic entries. Absent inputs have the name "" and the shape None. ``counted`` is False for
+    arithmetic on integers and constants, which costs nothing. ``captured`` are outer tensors that bodies read.
     """
 
     type: str
@@ -33,6 +35,7 @@ class Node:
     in_shapes: tuple[Shape | None, ...]
     out_shapes: tuple[Shape | None, ...]
     known: tuple[Known | None, ...]
+    partial: tuple[Known | None, ...] = ()
     captured: tuple[str, ...] = ()
     counted: bool = True
 
@@ -47,6 +50,11 @@ class Node:
         """The value of an attribute, or of a constant input of that name; None if absent or not constant."""
         index = self.input_index(name)
         return self.attributes.get(name) if index is None else self.known[index]
+
+    def sizes(self, name: str) -> Any:
+        """As `parameter`, but with the values that dynamic entries have at the sizes analysis took."""
+        index = self.input_index(name)
+        return self.attributes.get(name) if index is None else self.partial[index]
 
     def __str__(self) -> str:
         return f"node {self.name or self.outputs[0]!r} ({self.type})"

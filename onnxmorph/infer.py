@@ -101,13 +101,13 @@ def infer(model: ir.Model, name: str, inputs: Mapping[str, Shape]) -> Inferred:
                     found.derived.add(key)
                 record(key, onnx.helper.make_tensor_type_proto(_dtype(array), array.shape))
             continue
-        proto = ir.to_proto(node)
+        proto = ir.serde.serialize_node(node)
         needed = [i for i in proto.input if i] + list(captured_by(node))
         for key in needed:
             if key in found.known and key not in protos and found.known[key].size <= LARGEST:
                 protos[key] = onnx.numpy_helper.from_array(found.known[key], key)
         result: Mapping[str, onnx.TypeProto] = {}
-        if entry is not None and all(key in types for key in needed):
+        if entry is not None and not entry[0].deprecated and all(key in types for key in needed):
             opsets = [onnx.helper.make_opsetid(d, v) for d, v in model.opset_imports.items()]
             try:
                 result = onnx.shape_inference.infer_node_outputs(
@@ -126,9 +126,8 @@ def infer(model: ir.Model, name: str, inputs: Mapping[str, Shape]) -> Inferred:
         for value in node.outputs:
             if value.name:
                 declared = ir.serde.serialize_value(value).type if value.type is not None else onnx.TypeProto()
-                if node.op_type in _LIKE_INPUT and needed[0] in types:
-                    declared = types[needed[0]]
-                record(value.name, result.get(value.name, declared))
+                kind = result.get(value.name, declared)
+                record(value.name, types.get(needed[0], kind) if node.op_type in _LIKE_INPUT else kind)
     return found
 
 

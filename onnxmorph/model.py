@@ -23,8 +23,6 @@ from onnxmorph.errors import ModelError, OutputError
 from onnxmorph.graph import Graph, Node, Parameter, Shape
 from onnxmorph.infer import captured_by, infer, names_of, schema_of
 
-
-
 Source = str | os.PathLike[str] | onnx.ModelProto | ir.Model
 
 
@@ -179,7 +177,8 @@ def _nodes(model: ir.Model, graph: Graph, floats: set[str]) -> Iterator[Node]:
             formal=entry[1] if entry else (),
             in_shapes=tuple(graph.shapes.get(i) if i else None for i in inputs),
             out_shapes=tuple(graph.shapes.get(o) if o else None for o in outputs),
-            known=tuple(graph.known.get(i) if i else None for i in inputs),
+            known=tuple(graph.known[i] if i in graph.known and graph.static[i].all() else None for i in inputs),
+            partial=tuple(graph.known.get(i) if i else None for i in inputs),
             captured=captured_by(node),
             counted=any(o in floats and o not in settled for o in outputs),
         )

@@ -161,13 +161,17 @@ class _Parser:
         return Sum(terms) if len(terms) > 1 else Product(tuple(parts[0]))
 
 
-def bind(equation: Equation, ranks: Sequence[Sequence[int]]) -> Equation:
-    """Replace every ``name...`` by as many factors as the ranks ask for, numbered from the right.
+@lru_cache(maxsize=4096)
+def bind(text: str, ranks: tuple[tuple[int, ...], tuple[int, ...]]) -> Equation:
+    """Parse an equation and replace every ``name...`` by as many factors as the ranks ask for.
+
+    They are numbered from the right.
 
     Args:
-        equation: as parsed.
+        text: the equation.
         ranks: the ranks of the inputs and of the outputs; -1 for a tensor that is absent.
     """
+    equation = parse(text)
     sides = [
         tuple(
             None if axes is None or rank < 0 else tuple(_spread(axes, rank))

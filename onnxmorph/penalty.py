@@ -25,6 +25,7 @@ Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 LIVE = -1  # in Controller.fading
+MILESTONES = 12
 NEGLIGIBLE = 0.01  # of the first mean magnitude: where the published form calls a channel gone
 
 
@@ -90,42 +91,51 @@ def proximal(sources: Floats, thresholds: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Schedule:
-    """When things happen, in optimizer steps.
+    """When what should be reached, in optimizer steps.
 
-    Until ``warmup`` the strength ramps up and no channel goes. At ``horizon`` the budget should be met; the
-    pace is set as if at least ``tail`` steps were left, and beyond the horizon doubles every ``tail`` steps.
-    A channel whose scale is gone says what it still says ``fade`` steps longer, and ever less of it.
+    The strength ramps up until ``warmup``; no channel goes before. Then the cost has to fall by equal factors,
+    one per milestone. The first is late: until then the scales shrink together, and the weights behind them
+    make up for it; only near zero does the loss tell channels apart. A channel whose scale is gone says what
+    it still says ``fade`` steps longer, and ever less of it.
     """
 
     steps: int
     warmup: int
-    horizon: int
-    tail: int
+    milestones: tuple[int, ...]
     fade: int
 
     @staticmethod
     def of(steps: int) -> Schedule:
-        """The default over `steps` planned steps.
+        """The default over `steps` planned steps: milestones from 30 % to 85 %, so that all is over at 100 %."""
+        milestones = sorted({max(1, round(steps * share)) for share in np.linspace(0.30, 0.85, MILESTONES)})
+        short = max(1, round(steps * 0.05))
+        return Schedule(steps, short, tuple(milestones), short)
 
-        Doubling for log2(tail) tails makes up for any resistance, so all is over by `steps` (from about 50 on).
+    def progress(self, milestone: int) -> float:
+        """The share of the way (in log cost) that is done at a milestone."""
+        return (milestone + 1) / len(self.milestones)
+
+    def pace(self, step: int, milestone: int) -> float:
+        """The share of what is left to a milestone that step number `step` (from 1) has to do, at most 1.
+
+        The pace is set as if at least a quarter of the way between milestones were left; beyond the milestone
+        it doubles in every such quarter.
         """
-        part = {p: max(1, round(steps * p / 100)) for p in (2, 5, 85)}
-        return Schedule(steps, part[5], part[85], part[2], part[5])
-
-    def pace(self, step: int) -> float:
-        """The share of what is left to be done that step number `step` (from 1) has to do; above 1 never."""
-        left, overdue = max(self.horizon - step, self.tail), max(0, step - self.horizon)
-        return min(1.0, step / self.warmup) * min(1.0, float(2 ** min(overdue / self.tail, 60)) / left)
+        spacing = (self.milestones[-1] - self.milestones[0]) / max(1, len(self.milestones) - 1)
+        tail, left = max(1.0, spacing / 4), self.milestones[milestone] - step
+        haste = float(2 ** min(max(0, -left) / tail, 60))
+        return min(1.0, step / self.warmup) * min(1.0, haste / max(left, tail))
 
 
 class Controller:
     """Steers the strength so that the budget is met at the planned step, and decides which channels go.
 
     A channel of magnitude m, learning rate a and price p loses a·λ·p per step, so it lasts r / λ steps with
-    r = m / (a·p). In the order of r the channels vanish; the exact cost polynomial says how many have to. With
-    r* of the last of these, λ = r* / (steps left) makes it vanish in time. Nothing is tuned: at first λ is what
-    it takes if the loss were flat; where the loss resists, less was done than planned and λ grows, at every
-    step. Scaling magnitudes, learning rates or costs changes nothing.
+    r = m / (a·p). In the order of r the channels vanish; the exact cost polynomial says how many have to until
+    the next milestone. With r* of the last of these, λ = r* / (steps left) makes it vanish in time. Nothing is
+    tuned: at first λ is what it takes if the loss were flat; where the loss resists, less was done than
+    planned and λ grows, at every step. Scaling magnitudes, learning rates or costs changes nothing. Never do
+    more channels go than the milestone needs.
 
     Attributes:
         strength: λ, what the next penalty is multiplied with; 0 once the budget is met.
@@ -157,6 +167,7 @@ class Controller:
         """
         self.analysis, self.schedule, self.shrinks = analysis, schedule, shrinks
         self.limits = budget.absolute(analysis)
+        self.full = {name: analysis.costs[name].value(analysis.widths) for name in self.limits}
         self.prunable, self.lingers = prunable & (analysis.widths > 1), lingers
         smallest = np.where(self.prunable, 1, analysis.widths)
         if not budget.met(analysis, smallest):
@@ -174,7 +185,21 @@ class Controller:
     @property
     def met(self) -> bool:
         """Whether the live widths satisfy the budget."""
-        return self._within(self.widths)
+        return self._within(self.widths, self.limits)
+
+    @property
+    def milestone(self) -> int:
+        """The number of the first milestone that is not reached; the last where all are."""
+        count = len(self.schedule.milestones)
+        return next((k for k in range(count) if not self._within(self.widths, self._planned(k))), count - 1)
+
+    def _planned(self, milestone: int) -> Mapping[str, float]:
+        """The limits at a milestone: full · (limit / full)^progress, so that every step is the same factor."""
+        done = self.schedule.progress(milestone)
+        return {
+            n: most if done == 1 or most >= self.full[n] else self.full[n] * (max(most, 1) / self.full[n]) ** done
+            for n, most in self.limits.items()
+        }
 
     @property
     def done(self) -> bool:
@@ -195,8 +220,9 @@ class Controller:
         speed = rates * self.price
         lasts = np.divide(magnitudes, speed, out=np.full(len(speed), np.inf), where=speed > 0)
         order = self._order(lasts)
-        needed = self._fewest(order)
-        pace = self.schedule.pace(self.step + 1)
+        milestone = self.milestone
+        needed = self._fewest(order, self._planned(milestone))
+        pace = self.schedule.pace(self.step + 1, milestone)
         self.strength = float(lasts[order[needed - 1]]) * pace if needed and not self.met else 0.0
         return order, lasts
 
@@ -222,7 +248,7 @@ class Controller:
                 empty |= magnitudes <= NEGLIGIBLE * self.first_mean
             if self.step >= self.schedule.warmup:
                 candidates = order[empty[order]]
-                self._remove(candidates[: self._fewest(candidates)])
+                self._remove(candidates[: self._fewest(candidates, self._planned(self.milestone))])
         rest = np.ones(len(factors))
         heard = self.fading > 0
         rest[heard] = (self.fading[heard] - 1) / self.fading[heard]  # k/K → (k-1)/K: a straight line to 0
@@ -239,7 +265,7 @@ class Controller:
         if not self.met:
             worth = np.divide(magnitudes, self.price, out=np.full(len(self.price), np.inf), where=self.price > 0)
             order = self._order(worth)
-            self._remove(order[: self._fewest(order)])
+            self._remove(order[: self._fewest(order, self.limits)])
         self.fading[~self.alive] = 0
         self.strength = 0.0
 
@@ -270,8 +296,8 @@ class Controller:
         per_group = prices(self.analysis, self.limits, self.widths, self.prunable)
         self.price: Floats = np.append(per_group, 0.0)[self.analysis.group_of]  # group -1: channel 0
 
-    def _within(self, widths: Widths) -> bool:
-        return all(self.analysis.costs[name].value(widths) <= most for name, most in self.limits.items())
+    def _within(self, widths: Widths, limits: Mapping[str, float]) -> bool:
+        return all(self.analysis.costs[name].value(widths) <= most for name, most in limits.items())
 
     def _order(self, by: Floats) -> Array:
         """Live channels that may go, ascending; the last of every group stays."""
@@ -281,8 +307,8 @@ class Controller:
         last = len(order) - 1 - np.unique(self.analysis.group_of[order][::-1], return_index=True)[1]
         return np.delete(order, last)
 
-    def _fewest(self, order: Array) -> int:
-        """How many of these have to go, in this order, until the budget is met; all where that is not enough.
+    def _fewest(self, order: Array, limits: Mapping[str, float]) -> int:
+        """How many of these have to go, in this order, until the limits are met; all where that is not enough.
 
         The cost falls with every channel, so bisection finds it.
         """
@@ -290,7 +316,7 @@ class Controller:
         low, high = 0, len(order)
         while low < high:
             middle = (low + high) // 2
-            met = self._within(self.widths - np.bincount(owner[:middle], minlength=groups))
+            met = self._within(self.widths - np.bincount(owner[:middle], minlength=groups), limits)
             low, high = (low, middle) if met else (middle + 1, high)
         return high
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 Widths = NDArray[np.int64]
 Monomial = tuple[int, ...]  # variable numbers, ascending, repeated for powers
+Terms = Mapping[Monomial, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,14 +28,15 @@ class Polynomial:
     variables: NDArray[np.int64]
 
     @staticmethod
-    def of(terms: Mapping[Monomial, int]) -> Polynomial:
+    def of(terms: Terms) -> Polynomial:
         """From monomials to coefficients."""
         kept = {m: c for m, c in terms.items() if c}
         degree = max((len(m) for m in kept), default=0)
         variables = np.full((len(kept), degree), -1, np.int64)
         for row, monomial in enumerate(kept):
             variables[row, : len(monomial)] = monomial
-        return Polynomial(np.array(list(kept.values()), np.int64), variables)
+        huge = any(abs(c) >= 2**53 for c in kept.values())  # exact in Python's integers, then
+        return Polynomial(np.array(list(kept.values()), object if huge else np.int64), variables)
 
     def terms(self) -> dict[Monomial, int]:
         """The monomials and their coefficients."""
@@ -68,7 +70,7 @@ class Polynomial:
         )
 
 
-def multiply(a: Mapping[Monomial, int], b: Mapping[Monomial, int]) -> dict[Monomial, int]:
+def multiply(a: Terms, b: Terms) -> dict[Monomial, int]:
     """The product of two term tables."""
     result: dict[Monomial, int] = {}
     for m, c in a.items():
@@ -78,7 +80,7 @@ def multiply(a: Mapping[Monomial, int], b: Mapping[Monomial, int]) -> dict[Monom
     return result
 
 
-def add(parts: Iterable[Mapping[Monomial, int]]) -> dict[Monomial, int]:
+def add(parts: Iterable[Terms]) -> dict[Monomial, int]:
     """The sum of term tables."""
     result: dict[Monomial, int] = {}
     for part in parts:

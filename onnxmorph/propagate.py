@@ -20,7 +20,6 @@ from onnxmorph.notation import (
     Term,
     bind,
     factors,
-    parse,
     size_of,
     solve_sizes,
 )
@@ -78,9 +77,9 @@ def propagate(
     Returns:
         the plan, and the labels of the outputs' axes.
     """
-    shapes = [node.in_shapes, node.out_shapes]
-    ranks = [[-1 if s is None else len(s) for s in side] for side in shapes]
-    equation = bind(parse(spec.equation), ranks)
+    shapes = (node.in_shapes, node.out_shapes)
+    ranks_in, ranks_out = (tuple(-1 if s is None else len(s) for s in side) for side in shapes)
+    equation = bind(spec.equation, (ranks_in, ranks_out))
     sizes = solve_sizes(equation, shapes, spec.sizes, str(node))
     found = _Factors(node, sizes, channels, reasons)
     for axes, labels, shape in zip(equation.inputs, inputs, node.in_shapes, strict=False):

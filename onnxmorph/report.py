@@ -98,7 +98,9 @@ def _line(text: str) -> Padding:
 
 
 def _bar(share: float) -> ProgressBar:
-    return ProgressBar(total=1.0, completed=min(max(share, 0.0), 1.0), width=10, complete_style="cyan", finished_style="cyan")
+    return ProgressBar(
+        total=1.0, completed=min(max(share, 0.0), 1.0), width=10, complete_style="cyan", finished_style="cyan"
+    )
 
 
 # -- an analysis ---------------------------------------------------------------------------------

@@ -175,13 +175,19 @@ def unread(case: Case, copies: Array) -> ir.Model:
     return model
 
 
+def check(row: Row, model: ir.Model) -> None:
+    """ONNX's own checker; it refuses ops that a later opset withdrew (GroupNormalization 18)."""
+    if not onnx.defs.get_schema(row.op, row.opset).deprecated:
+        onnx.checker.check_model(ir.to_proto(model), full_check=True)
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_a_removed_channel_is_a_silent_one(runnable: Case, seed: int) -> None:
     case = runnable
     copies = random_cut(case.analysis, np.random.default_rng(seed))
     wanted = masked(case.analysis, copies) if case.row.zero else unread(case, copies)
     small = emit(case.analysis, copies)
-    onnx.checker.check_model(ir.to_proto(small), full_check=True)
+    check(case.row, small)
     feeds = case.feeds(seed)
     for a, b in zip(run_session(wanted)(feeds), run_session(small)(feeds), strict=True):
         assert relative(a, b) <= TOLERANCE
@@ -192,9 +198,7 @@ def test_the_polynomial_is_the_count(case: Case, most: int) -> None:
     """For channels removed (most = 1), and for channels removed, kept and copied."""
     analysis = case.analysis
     copies = (
-        random_cut(analysis, case.rng)
-        if most == 1
-        else np.append(1, case.rng.integers(1, most + 1, analysis.channels))
+        random_cut(analysis, case.rng) if most == 1 else np.append(1, case.rng.integers(1, most + 1, analysis.channels))
     )
     counted = analyze(emit(analysis, copies))
     widths = np.array([copies[g.start + 1 : g.start + 1 + g.width].sum() for g in analysis.groups])
@@ -207,7 +211,7 @@ def test_copied_channels_give_a_network_that_runs(runnable: Case) -> None:
     analysis = runnable.analysis
     copies = np.append(1, runnable.rng.integers(1, 3, analysis.channels))
     wide = emit(analysis, copies)
-    onnx.checker.check_model(ir.to_proto(wide), full_check=True)
+    check(runnable.row, wide)
     for found in run_session(wide)(runnable.feeds(0)):
         assert np.isfinite(found).all()
 
@@ -272,11 +276,11 @@ class Reads(Mapping[str, Any]):
 
 
 def test_attributes_that_a_rule_reads_stand_in_the_schema(case: Case) -> None:
-    """In some version of it: a rule may ask for what only newer or older ones have."""
+    """In some version of it, and of the ops that share its rule: not all have all."""
     node, rule = case.plan.node, TABLE["", case.row.op]
     reads = Reads(node.attributes)
     rule.bind(replace(node, attributes=reads))
-    versions = schemas(rule.op, rule.domain)
+    versions = [s for r in TABLE.values() if r.bind is rule.bind for s in schemas(r.op, r.domain)]
     known = {name for s in versions for name in (*s.attributes, *(p.name for p in s.inputs))}
     assert reads.names <= known
 

@@ -7,6 +7,8 @@ import numpy as np
 from onnxmorph.graph import Node, Shape
 from onnxmorph.rules.table import Cost, Spec, Take, Write, axes_of, axis_of, letters, refuse, rule
 
+OPEN_END = 2**31 - 1  # exporters write "to the end" as this or more
+
 
 def _known_shape(node: Node) -> Shape:
     shape = node.in_shapes[0]
@@ -46,30 +48,34 @@ def slice_(node: Node) -> Spec:
     """Contiguous: ``(before + kept + after)``; every n-th: ``(kept [step])``; anything else fixes the axis."""
     shape, out = _known_shape(node), node.out_shapes[0]
     starts, ends, axes, steps = (node.parameter(p) for p in ("starts", "ends", "axes", "steps"))
-    if starts is None or ends is None or out is None:
-        return refuse("dynamic", "its bounds are not known before running")
+    along = axes_of(axes, len(shape)) if axes is not None else list(range(len(shape)))
+    if out is None or along is None or (axes is None and node.input_index("axes") is not None):
+        return refuse("dynamic", "its axes are not known before running")
+    if starts is None or ends is None or (steps is None and node.input_index("steps") is not None):
+        return Spec(
+            f"{' '.join(f'[b{t}]' if t in along else f'a{t}' for t in range(len(shape)))}, _, _, _, _ -> "
+            f"{' '.join(f'w{t}' if t in along else f'a{t}' for t in range(len(shape)))}"
+        )
     starts, ends = np.asarray(starts).reshape(-1), np.asarray(ends).reshape(-1)
-    along = axes_of(axes, len(shape)) if axes is not None else list(range(len(starts)))
     strides = np.asarray(steps).reshape(-1) if steps is not None else np.ones(len(starts), int)
     before, after, sizes = letters(len(shape)), letters(len(shape)), dict[str, int]()
     start_entries: list[str | None] = [None] * len(starts)
     end_entries: list[str | None] = [None] * len(starts)
-    for j, (axis, start, end, step) in enumerate(zip(along or [], starts, ends, strides, strict=True)):
+    for j, (axis, start, end, step) in enumerate(zip(along, starts, ends, strides, strict=False)):
         size, kept = shape[axis], out[axis]
         low = min(max(int(start) + (size if start < 0 else 0), 0), size)
-        if step == 1 and kept == size:
+        if step == 1 and start == 0 and end >= OPEN_END:
             continue
         if step == 1:
             sizes |= {f"p{axis}": low, f"q{axis}": size - low - kept, f"a{axis}": kept}
             before[axis] = f"(p{axis} + a{axis} + q{axis})"
-            start_entries[j] = f"p{axis}"
-            end_entries[j] = f"(p{axis} + a{axis})"
-        elif step > 1 and low < step and kept * step == size and (end >= size or end < 0):
+            start_entries[j], end_entries[j] = f"p{axis}", f"(p{axis} + a{axis})"
+        elif step > 1 and 0 <= start < step and kept * step == size and end >= size:
             sizes |= {f"a{axis}": kept, f"t{axis}": int(step)}
             before[axis] = f"(a{axis} [t{axis}])"
+            end_entries[j] = None if end >= OPEN_END else f"(a{axis} t{axis})"
         else:
-            sizes |= {f"b{axis}": size}
-            before[axis] = f"[b{axis}]"
+            before[axis], after[axis] = f"[b{axis}]", f"w{axis}"
     writes = (Write("starts", tuple(start_entries)), Write("ends", tuple(end_entries)))
     return Spec(f"{' '.join(before)}, _, _, _, _ -> {' '.join(after)}", sizes, writes)
 
@@ -134,7 +140,7 @@ def resize(node: Node) -> Spec:
 
 def expand(node: Node) -> Spec:
     shape, out = _known_shape(node), node.out_shapes[0]
-    target = node.known[1]
+    target = node.partial[1]
     if out is None:
         return refuse("unknown-shape", "its output's shape cannot be inferred")
     before = [f"a{len(shape) - 1 - t}" for t in range(len(shape))]

@@ -48,7 +48,7 @@ def _regroup(node: Node, target: int | None) -> Spec:
     before, after, sizes = found
     if target is None:
         return Spec(f"{' '.join(before)}, _ -> {' '.join(after)}", sizes)
-    wanted = node.known[target]
+    wanted = node.partial[target]
     entries = tuple(
         None if term == "1" or (wanted is not None and wanted[t] <= 0) else term for t, term in enumerate(after)
     )

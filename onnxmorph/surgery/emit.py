@@ -131,7 +131,7 @@ class Emitter:
     def write(self, plan: Plan, write: Write, sizes: Mapping[str, int]) -> None:
         """Bring one parameter that holds sizes up to date."""
         node = plan.node
-        before = node.parameter(write.parameter)
+        before = node.sizes(write.parameter)
         new = [None if e is None else size_of(parse_term(e), sizes) for e in write.entries]
         old = [None if e is None else size_of(parse_term(e), plan.sizes) for e in write.entries]
         if new == old:
