@@ -16,7 +16,7 @@ from onnxmorph.grouping import group
 from onnxmorph.model import Source, load
 from onnxmorph.notation import parse
 from onnxmorph.polynomial import Polynomial, Terms, Widths, add
-from onnxmorph.propagate import AxisLabels, Plan, Reasons, propagate
+from onnxmorph.propagate import LONGEST, AxisLabels, Plan, Reasons, propagate
 from onnxmorph.rules import TABLE, Spec
 
 Rows = tuple[Array | None, ...]  # per axis: channel numbers [size, k], or None where the axis is fixed
@@ -212,7 +212,9 @@ class _Walk:
         """Give a parameter its fresh channels when it is first used as such."""
         parameter = self.graph.parameters.get(name)
         if parameter is not None and name not in self.labels:
-            self.labels[name] = tuple(self.channels.fresh(s)[:, None] for s in parameter.shape)
+            long = self.reasons.add("too-long", f"an axis of {name!r} has more than {LONGEST:,} positions")
+            shape = parameter.shape
+            self.labels[name] = tuple(long if s > LONGEST else self.channels.fresh(s)[:, None] for s in shape)
             self.fresh[name] = parameter
 
     def refuse(self, node: Node, code: str, reason: str) -> None:

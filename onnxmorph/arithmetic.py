@@ -1,11 +1,13 @@
 """Integer arithmetic of shapes, evaluated ahead: the handful of ops that exporters write, in NumPy.
 
-Anything else goes through onnx's reference implementation, which is exact and slow.
+A few more go through onnx's reference implementation, which is exact and slow. No result is computed before
+its size is known: a file of a hundred bytes can ask for any number of elements.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -20,16 +22,19 @@ def evaluate(node: ir.Node, inputs: Sequence[Known | None]) -> list[Known] | Non
     """The outputs of a node over constant inputs, or None if they are too large or not computable."""
     fast = _FAST.get(node.op_type)
     try:
-        if fast is not None:
-            result = fast(node, *inputs)
-            return None if result is None or result.size > LARGEST else [result]
-        return _reference(node, inputs)
+        with np.errstate(all="ignore"):
+            if fast is not None:
+                result = fast(node, *inputs)
+                return None if result is None or result.size > LARGEST else [result]
+            return _reference(node, inputs)
     except Exception:  # not computable ahead is no error: the node stays in the graph
         return None
 
 
 def _reference(node: ir.Node, inputs: Sequence[Known | None]) -> list[Known] | None:
-    if node.op_type in _NEVER or any(a.type in _BODIES for a in node.attributes.values()):
+    given_inputs = [x for x in inputs if x is not None]
+    alike = len({x.shape for x in given_inputs}) == 1
+    if node.op_type not in _MORE or (not alike and prod(x.size for x in given_inputs) > 256 * LARGEST):
         return None
     from onnx.reference import ReferenceEvaluator
 
@@ -40,10 +45,13 @@ def _reference(node: ir.Node, inputs: Sequence[Known | None]) -> list[Known] | N
     return arrays if all(a.size <= LARGEST for a in arrays) else None
 
 
-_NEVER = frozenset(
-    {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
+# Ops whose results have at most as many elements as their inputs' sizes multiply to; or as one has, if all are alike.
+_MORE = frozenset(
+    "Abs And ArgMax ArgMin BitShift BitwiseAnd BitwiseNot BitwiseOr Ceil Clip Compress CumSum Exp Flatten Floor "
+    "GatherElements GatherND Greater GreaterOrEqual IsInf IsNaN Less LessOrEqual Log MatMul Max Mean Min Mod Neg "
+    "NonZero Not Or Pow Reciprocal ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Reshape Round ScatterElements "
+    "ScatterND Sign Split Sum TopK Trilu Unique Xor".split()
 )
-_BODIES = frozenset({ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS})
 
 
 def _axes(node: ir.Node, given: Known | None) -> tuple[int, ...]:
@@ -52,12 +60,32 @@ def _axes(node: ir.Node, given: Known | None) -> tuple[int, ...]:
     return tuple(node.attributes.get_ints("axes", ()))
 
 
-def _gather(node: ir.Node, data: Known, index: Known) -> Known:
-    return np.asarray(np.take(data, index, axis=node.attributes.get_int("axis", 0)))
+def _gather(node: ir.Node, data: Known, index: Known) -> Known | None:
+    axis = node.attributes.get_int("axis", 0)
+    if data.size // data.shape[axis] * index.size > LARGEST:
+        return None
+    return np.asarray(np.take(data, index, axis=axis))
 
 
-def _concat(node: ir.Node, *parts: Known) -> Known:
+def _concat(node: ir.Node, *parts: Known) -> Known | None:
+    if sum(part.size for part in parts) > LARGEST:
+        return None
     return np.concatenate(parts, axis=node.attributes.get_int("axis"))
+
+
+def _tile(node: ir.Node, data: Known, repeats: Known) -> Known | None:
+    return None if float(np.prod(repeats.astype(float))) * data.size > LARGEST else np.tile(data, repeats)
+
+
+def _each(function: Callable[..., Known]) -> Callable[..., Known | None]:
+    """A function of single positions, over inputs that are broadcast."""
+
+    def apply(node: ir.Node, *inputs: Known) -> Known | None:
+        if prod(np.broadcast_shapes(*(x.shape for x in inputs))) > LARGEST:
+            return None
+        return np.asarray(function(*inputs))
+
+    return apply
 
 
 def _unsqueeze(node: ir.Node, data: Known, axes: Known | None = None) -> Known:
@@ -72,7 +100,7 @@ def _cast(node: ir.Node, data: Known) -> Known:
     return data.astype(ir.DataType(node.attributes.get_int("to")).numpy())
 
 
-def _divide(node: ir.Node, a: Known, b: Known) -> Known:
+def _divide(a: Known, b: Known) -> Known:
     whole = np.issubdtype(a.dtype, np.integer)
     return np.asarray(np.trunc(a / b).astype(a.dtype) if whole else a / b)
 
@@ -118,17 +146,18 @@ _FAST: dict[str, Callable[..., Known | None]] = {
     "Unsqueeze": _unsqueeze,
     "Squeeze": _squeeze,
     "Cast": _cast,
-    "Div": _divide,
     "Slice": _slice,
     "Range": _range,
     "ConstantOfShape": _constant_of_shape,
     "Expand": _expand,
     "Identity": lambda node, a: a,
-    "Add": lambda node, a, b: np.asarray(a + b),
-    "Sub": lambda node, a, b: np.asarray(a - b),
-    "Mul": lambda node, a, b: np.asarray(a * b),
-    "Equal": lambda node, a, b: np.asarray(a == b),
-    "Where": lambda node, c, a, b: np.asarray(np.where(c, a, b)),
-    "Sqrt": lambda node, a: np.asarray(np.sqrt(a)),
+    "Tile": _tile,
+    "Add": _each(np.add),
+    "Sub": _each(np.subtract),
+    "Mul": _each(np.multiply),
+    "Div": _each(_divide),
+    "Equal": _each(np.equal),
+    "Where": _each(np.where),
+    "Sqrt": _each(np.sqrt),
     "Transpose": lambda node, a: np.transpose(a, node.attributes.get_ints("perm", None)),
 }

@@ -12,7 +12,7 @@ from onnxmorph.errors import BudgetError
 from onnxmorph.polynomial import Widths
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-_LIMIT = re.compile(r"\s*(\w+)\s*=\s*([0-9.]+(?:e[0-9]+)?)\s*([kmgt%]?)\s*", re.IGNORECASE)
+_LIMIT = re.compile(r"\s*(\w+)\s*=\s*((?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*([kmgt%]?)\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -52,18 +52,20 @@ class Budget:
             if name not in NAMES:
                 message = f"budget {part!r}: there is no cost {name!r}; the costs are {', '.join(NAMES)}"
                 raise BudgetError(message, code="budget-cost")
-            if amount <= 0:
-                raise BudgetError(f"budget {part!r}: the amount must be positive", code="budget")
+            if not 0 < amount < 1e30:
+                raise BudgetError(f"budget {part!r}: the amount must be positive and below 1e30", code="budget")
             relative = unit == "%"
             limits.append(Limit(name, amount / 100 if relative else amount * _UNITS[unit], relative))
         return Budget(tuple(limits))
 
     def absolute(self, analysis: Analysis) -> Mapping[str, int]:
-        """The limits in units of each cost; shares are of the full network."""
-        return {
-            limit.cost: int(limit.amount * (analysis.costs[limit.cost].value(analysis.widths) if limit.relative else 1))
-            for limit in self.limits
-        }
+        """The limits in units of each cost, the tightest of several; shares are of the full network."""
+        limits: dict[str, int] = {}
+        for limit in self.limits:
+            full = analysis.costs[limit.cost].value(analysis.widths) if limit.relative else 1
+            most = int(limit.amount * full)
+            limits[limit.cost] = min(most, limits.get(limit.cost, most))
+        return limits
 
     def met(self, analysis: Analysis, widths: Widths) -> bool:
         """Whether these widths satisfy every limit."""
@@ -71,7 +73,7 @@ class Budget:
 
     def __str__(self) -> str:
         return ",".join(
-            f"{x.cost}={x.amount * 100:g}%" if x.relative else f"{x.cost}={x.amount:g}" for x in self.limits
+            f"{x.cost}={x.amount * 100:.12g}%" if x.relative else f"{x.cost}={x.amount:.12g}" for x in self.limits
         )
 
 

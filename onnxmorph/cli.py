@@ -6,6 +6,7 @@ Exit codes: 0 fine, 1 cannot do it, 2 wrong usage, 130 interrupted, 141 the read
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -367,6 +368,8 @@ def _explain(e: BaseException) -> tuple[int, str, str]:
         return 2, "usage", e.format_message()
     if isinstance(e, MemoryError):
         return 1, "memory", "there is not enough memory for this model; use a machine with more"
+    if isinstance(e, RecursionError):
+        return 1, "depth", "the model is nested too deeply to be read; export it flat"
     if isinstance(e, OSError):
         return 1, "system", f"{e.filename or 'the system'}: {e.strerror or e}; free it or choose another place"
     reason = f"{type(e).__name__}: {e}"
@@ -386,8 +389,10 @@ def _complain(code: str, message: str, as_json: bool) -> None:
 def run(argv: Sequence[str]) -> int:
     """Run one command and give the exit code; every failure ends as one sentence."""
     as_json = "--json" in argv
+    logging.getLogger("onnx_ir").setLevel(logging.CRITICAL)  # what it warns of ends as an error here
     try:
         code = app(list(argv) or ["--help"], prog_name="onnxmorph", standalone_mode=False) or 0
+        code = code if argv else 2
         sys.stdout.flush()
     except BrokenPipeError:
         _drop_stdout()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from onnxmorph.arithmetic import LARGEST, evaluate
 from onnxmorph.errors import ModelError
 from onnxmorph.graph import Known, Shape
 
+MOST_ELEMENTS = 1 << 48  # of one tensor
 
 @lru_cache(maxsize=4096)
 def schema_of(domain: str, op: str, version: int) -> tuple[Any, tuple[str, ...], dict[str, Any]] | None:
@@ -70,7 +72,10 @@ def infer(model: ir.Model, name: str, inputs: Mapping[str, Shape]) -> Inferred:
         tensor = kind.tensor_type
         dims = tensor.shape.dim if kind.HasField("tensor_type") and tensor.HasField("shape") else None
         known = dims is not None and all(d.HasField("dim_value") for d in dims)
-        found.shapes[key] = tuple(d.dim_value for d in dims) if known and dims is not None else None
+        shape = found.shapes[key] = tuple(d.dim_value for d in dims) if known and dims is not None else None
+        if shape is not None and prod(shape) > MOST_ELEMENTS:
+            message = f"{name}: tensor {key!r} has the size {'×'.join(map(str, shape))}, more than any machine holds; check the shapes"
+            raise ModelError(message, code="model-size")
         if ir.DataType(tensor.elem_type).is_floating_point():
             found.floats.add(key)
 
@@ -107,7 +112,7 @@ def infer(model: ir.Model, name: str, inputs: Mapping[str, Shape]) -> Inferred:
             if key in found.known and key not in protos and found.known[key].size <= LARGEST:
                 protos[key] = onnx.numpy_helper.from_array(found.known[key], key)
         result: Mapping[str, onnx.TypeProto] = {}
-        if entry is not None and not entry[0].deprecated and all(key in types for key in needed):
+        if entry is not None and not entry[0].deprecated and all(_typed(types.get(k)) for k in needed):
             opsets = [onnx.helper.make_opsetid(d, v) for d, v in model.opset_imports.items()]
             try:
                 result = onnx.shape_inference.infer_node_outputs(
@@ -129,6 +134,13 @@ def infer(model: ir.Model, name: str, inputs: Mapping[str, Shape]) -> Inferred:
                 kind = result.get(value.name, declared)
                 record(value.name, types.get(needed[0], kind) if node.op_type in _LIKE_INPUT else kind)
     return found
+
+
+def _typed(kind: onnx.TypeProto | None) -> bool:
+    """Whether a type is known; behind an op that no schema covers it is not."""
+    if kind is None or kind.WhichOneof("value") is None:
+        return False
+    return not kind.HasField("tensor_type") or kind.tensor_type.elem_type != onnx.TensorProto.UNDEFINED
 
 
 def _dtype(array: Known) -> int:

@@ -19,6 +19,7 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
+from onnxmorph.checks import check_functions, check_tensors, check_values, check_versions
 from onnxmorph.errors import ModelError, OutputError
 from onnxmorph.graph import Graph, Node, Parameter, Shape
 from onnxmorph.infer import captured_by, infer, names_of, schema_of
@@ -37,7 +38,9 @@ def load(source: Source, shapes: Mapping[str, Sequence[int]] | None = None) -> G
         ModelError: the file cannot be read, its opset is unknown, weights are missing, or the graph is broken.
     """
     model, name = _read(source)
-    _check_versions(model, name)
+    check_versions(model, name)
+    check_tensors(model, name)
+    check_functions(model, name)
     model = passes.InlinePass()(model).model
     constants = frozenset(v.name or "" for n in model.graph if n.op_type == "Constant" for v in n.outputs)
     lift = passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)
@@ -46,64 +49,31 @@ def load(source: Source, shapes: Mapping[str, Sequence[int]] | None = None) -> G
         model.graph.sort()
     except ValueError as e:
         raise ModelError(f"{name}: the graph has a cycle ({e}); export it again", code="model-cycle") from None
-    _check_values(model, name)
-    _check_external(model, name)
+    check_values(model, name)
     return _view(model, name, shapes or {}, constants)
 
 
 def _read(source: Source) -> tuple[ir.Model, str]:
     if isinstance(source, ir.Model):
         return source.clone(), "model"
-    if isinstance(source, onnx.ModelProto):
-        return ir.from_proto(source), "model"
-    path = Path(source)
-    if not path.is_file():
+    proto = isinstance(source, onnx.ModelProto)
+    path = Path("model" if isinstance(source, onnx.ModelProto) else source)
+    if not proto and not path.is_file():
         raise ModelError(f"{path}: there is no such file", code="model-missing")
     try:
-        model = ir.load(path)
+        # An absolute path names the folder beyond which onnx-ir reads no weights.
+        model = ir.from_proto(source) if isinstance(source, onnx.ModelProto) else ir.load(path.absolute())
+    except MemoryError:
+        raise
     except Exception as e:  # protobuf, IR and I/O errors share no base class
+        while isinstance(e.__cause__, ValueError):  # what onnx-ir was doing says less than what went wrong
+            e = e.__cause__
         reason = " ".join(str(e).split())[:200]
         message = f"{path}: not a readable ONNX model ({reason or type(e).__name__}); export or copy it again"
         raise ModelError(message, code="model-unreadable") from None
     if not len(model.graph) or not model.graph.outputs:
         raise ModelError(f"{path}: not an ONNX model, or an empty one", code="model-empty")
     return model, str(path)
-
-
-def _check_versions(model: ir.Model, name: str) -> None:
-    version, newest = model.opset_imports.get("", 0), onnx.defs.onnx_opset_version()
-    if not 7 <= version <= newest:
-        message = f"{name}: opset {version} is not supported (7 to {newest}); export with one of these"
-        raise ModelError(message, code="model-opset")
-
-
-def _check_values(model: ir.Model, name: str) -> None:
-    seen: set[str] = set()
-    for value in (*model.graph.inputs, *model.graph.initializers.values()):
-        seen.add(value.name or "")
-    for node in model.graph:
-        for read in names_of(node.inputs):
-            if read and read not in seen:
-                message = f"{name}: node {node.name!r} ({node.op_type}) reads {read!r}, which nothing writes"
-                raise ModelError(message, code="model-undefined")
-        for written in names_of(node.outputs):
-            if written and written in seen:
-                raise ModelError(f"{name}: tensor {written!r} is written twice", code="model-twice")
-            seen.add(written)
-
-
-def _check_external(model: ir.Model, name: str) -> None:
-    for value in model.graph.initializers.values():
-        tensor = value.const_value
-        if isinstance(tensor, ir.ExternalTensor):
-            path = Path(tensor.path)
-            needed = (tensor.offset or 0) + (tensor.length or 0)
-            if not path.is_file():
-                message = f"{name}: the weights of {value.name!r} are in {path.name!r}; put that file beside the model"
-                raise ModelError(message, code="model-external")
-            if path.stat().st_size < needed:
-                message = f"{name}: {path.name!r} is cut short (weights of {value.name!r}); copy it again"
-                raise ModelError(message, code="model-external")
 
 
 # -- the view ------------------------------------------------------------------------------------
@@ -198,17 +168,24 @@ def _bind_inputs(
     for value in model.graph.inputs:
         if value.name in model.graph.initializers:
             continue
-        shape = list(value.shape) if value.shape is not None else []
         want = given.get(value.name or "")
+        if value.shape is None and want is None and isinstance(value.type, ir.TensorType):
+            message = f"{name}: input {value.name!r} has no shape; give one, e.g. --shape {value.name}:1,3,224,224"
+            raise ModelError(message, code="model-input")
+        shape = list(value.shape) if value.shape is not None else [ir.SymbolicDim(None)] * len(want or ())
         if want is not None and len(want) != len(shape):
             message = f"{name}: input {value.name!r} has {len(shape)} axes, the given shape has {len(want)}"
             raise ModelError(message, code="model-input")
         dims = []
         for axis, dim in enumerate(shape):
-            if isinstance(dim, int):
+            if isinstance(dim, int) and dim >= 0:
+                if want is not None and want[axis] != dim:
+                    message = f"{name}: input {value.name!r} has the fixed size {dim} on axis {axis}, not {want[axis]}"
+                    raise ModelError(message, code="model-input")
                 dims.append(dim)
                 continue
-            key = str(dim.value) if dim.value is not None else f"{value.name}.{axis}"
+            free = dim.value if isinstance(dim, ir.SymbolicDim) else None  # older exporters write -1 for dynamic
+            key = str(free) if free is not None else f"{value.name}.{axis}"
             if want is not None:
                 sizes.setdefault(key, int(want[axis]))
             elif key not in sizes:
@@ -250,6 +227,8 @@ def save(model: ir.Model, path: str | os.PathLike[str]) -> None:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".onnxmorph-") as folder:
             whole = Path(folder) / target.name
             weights = f"{target.name}.data" if size > 1_500_000_000 else None
+            if weights is None:  # whatever still lies in files beside the source
+                ir.external_data.load_to_model(model)
             ir.save(model, whole, external_data=weights)
             if weights:
                 os.replace(Path(folder) / weights, target.parent / weights)

@@ -136,9 +136,9 @@ class _Parser:
             return Product(())
         if token == "(":
             return self.group()
-        if token in "[{":
+        if token in ("[", "{"):
             start, terms = self.at, [self.term()]
-            while self.peek() not in "]}":
+            while self.peek() != ("]" if token == "[" else "}"):
                 terms.append(self.term())
             names = {t.rstrip(".") for t in self.tokens[start : self.at] if t[0].isalpha()}
             (self.fixed if token == "[" else self.averaged).update(names)

@@ -26,6 +26,7 @@ Mask = NDArray[np.bool_]
 
 LIVE = -1  # in Controller.fading
 MILESTONES = 12
+SLACK = 0.02  # of a limit
 NEGLIGIBLE = 0.01  # of the first mean magnitude: where the published form calls a channel gone
 
 
@@ -87,6 +88,12 @@ def proximal(sources: Floats, thresholds: Floats) -> Floats:
     [2.0, -0.0]
     """
     return sources * shrink_factors(combine(sources), thresholds)[:, None]
+
+
+def _lasts(magnitudes: Floats, speed: Floats) -> Floats:
+    """How many steps of a penalty of strength 1: magnitude / speed; for ever at speed 0."""
+    lasts: Floats = np.divide(magnitudes, speed, out=np.full(len(speed), np.inf), where=speed > 0)
+    return lasts
 
 
 @dataclass(frozen=True)
@@ -211,20 +218,19 @@ class Controller:
 
         Args:
             magnitudes: of every channel, ``[channels + 1]``.
-            rates: its learning rate, ``[channels + 1]``; a channel at rate 0 stays as it is.
+            rates: how far a unit of penalty gradient moves it (a learning rate), ``[channels + 1]``; at rate 0
+                it stays as it is.
 
         Returns:
-            channels that may go, the first to vanish first; r of every channel, ``[channels + 1]``.
+            the channels that have to go until the next milestone; r of every channel, ``[channels + 1]``.
         """
         self.first_mean = self.first_mean or float(magnitudes[1:].mean())
-        speed = rates * self.price
-        lasts = np.divide(magnitudes, speed, out=np.full(len(speed), np.inf), where=speed > 0)
-        order = self._order(lasts)
+        lasts = _lasts(magnitudes, rates * self.price)
         milestone = self.milestone
-        needed = self._fewest(order, self._planned(milestone))
+        leaving = self._leaving(self._order(lasts), self._planned(milestone))
         pace = self.schedule.pace(self.step + 1, milestone)
-        self.strength = float(lasts[order[needed - 1]]) * pace if needed and not self.met else 0.0
-        return order, lasts
+        self.strength = float(lasts[leaving].max(initial=0.0)) * pace
+        return leaving, lasts
 
     def update(self, magnitudes: Floats, rates: Floats) -> tuple[Floats, Floats]:
         """One step, after the optimizer's.
@@ -239,16 +245,15 @@ class Controller:
         """
         factors = np.ones(len(self.fading))
         if not self.met:
-            order, lasts = self.aim(magnitudes, rates)
+            leaving, lasts = self.aim(magnitudes, rates)
             factors = shrink_factors(lasts, np.where(np.isfinite(lasts), self.strength, 0.0))
-            # An emptied candidate is not shrunk: it goes, or (others were enough) it stays as it is.
+            # What would be emptied is not shrunk: it goes, or (others are enough) it stays as it is.
             empty = lasts <= self.strength
             factors = np.where(self.alive & ~empty, factors, 1.0) if self.shrinks else np.ones(len(factors))
             if not self.shrinks:
                 empty |= magnitudes <= NEGLIGIBLE * self.first_mean
             if self.step >= self.schedule.warmup:
-                candidates = order[empty[order]]
-                self._remove(candidates[: self._fewest(candidates, self._planned(self.milestone))])
+                self._remove(leaving[empty[leaving]])
         rest = np.ones(len(factors))
         heard = self.fading > 0
         rest[heard] = (self.fading[heard] - 1) / self.fading[heard]  # k/K → (k-1)/K: a straight line to 0
@@ -260,12 +265,11 @@ class Controller:
             self.strength = 0.0
         return factors, rest
 
-    def finish(self, magnitudes: Floats) -> None:
-        """Meet the budget now: of what is left, the channels of smallest magnitude per price go at once."""
-        if not self.met:
-            worth = np.divide(magnitudes, self.price, out=np.full(len(self.price), np.inf), where=self.price > 0)
-            order = self._order(worth)
-            self._remove(order[: self._fewest(order, self.limits)])
+    def finish(self, magnitudes: Floats, rates: Floats) -> None:
+        """Meet the budget now: of what is left, the channels that would vanish first go at once."""
+        for speed in (rates * self.price, self.price):  # the second where too few channels have a rate
+            if not self.met:
+                self._remove(self._leaving(self._order(_lasts(magnitudes, speed)), self.limits))
         self.fading[~self.alive] = 0
         self.strength = 0.0
 
@@ -307,18 +311,37 @@ class Controller:
         last = len(order) - 1 - np.unique(self.analysis.group_of[order][::-1], return_index=True)[1]
         return np.delete(order, last)
 
-    def _fewest(self, order: Array, limits: Mapping[str, float]) -> int:
-        """How many of these have to go, in this order, until the limits are met; all where that is not enough.
+    def _leaving(self, order: Array, limits: Mapping[str, float]) -> Array:
+        """The first channels of an order, as few as meet the limits; all where that is not enough.
 
-        The cost falls with every channel, so bisection finds it.
+        Where the last of them would leave more than `SLACK` of the budget unused, later channels that save less
+        go in its place, if there are such.
         """
         owner, groups = self.analysis.group_of[order], len(self.widths)
         low, high = 0, len(order)
-        while low < high:
+        while low < high:  # the cost falls with every channel, so bisection finds it
             middle = (low + high) // 2
             met = self._within(self.widths - np.bincount(owner[:middle], minlength=groups), limits)
             low, high = (low, middle) if met else (middle + 1, high)
-        return high
+        tight = {name: most * (1 - SLACK) for name, most in self.limits.items()}
+        widths = self.widths - np.bincount(owner[:high], minlength=groups)
+        if not high or not self._within(widths, tight):
+            return order[:high]
+        widths[owner[high - 1]] += 1
+        chosen, too_much = list(range(high - 1)), {int(owner[high - 1])}
+        for k in range(high, len(order)):
+            g = int(owner[k])
+            if g in too_much:
+                continue
+            widths[g] -= 1
+            if self._within(widths, tight):
+                widths[g] += 1
+                too_much.add(g)
+                continue
+            chosen.append(k)
+            if self._within(widths, limits):
+                return order[chosen]
+        return order[:high]
 
     def _remove(self, channels: Array) -> None:
         if len(channels):

@@ -50,11 +50,16 @@ class Polynomial:
 
     def value(self, widths: Widths) -> int:
         """The cost at these widths, exact; `widths` is ``[groups]``."""
-        return int(self.coefficients @ self._factors(widths).prod(1)) if len(self.coefficients) else 0
+        if not len(self.coefficients):
+            return 0
+        factors = self._factors(widths)
+        rough = np.abs(self.coefficients.astype(float)) @ factors.astype(float).prod(1)
+        exact = object if rough > 2**62 else np.int64  # Python's integers know no overflow
+        return int(self.coefficients.astype(exact) @ factors.astype(exact).prod(1))
 
     def gradient(self, widths: Widths) -> Widths:
         """The price of one channel of every group at these widths, ``[groups]``."""
-        result = np.zeros(len(widths) + 1, np.int64)
+        result = np.zeros(len(widths) + 1, self.coefficients.dtype)
         present = self._factors(widths)
         for j in range(self.variables.shape[1]):
             rest = np.delete(present, j, 1).prod(1) * self.coefficients

@@ -26,6 +26,7 @@ from onnxmorph.notation import (
 from onnxmorph.rules import Rule, Spec
 
 AxisLabels = tuple[Labels | None, ...]
+LONGEST = 1 << 24  # positions of an axis; a longer one is fixed, for its labels would fill the memory
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def propagate(
     for name in sorted(equation.fixed & found.labels.keys()):
         found.hold(name, "positions", f"{node} depends on the positions of this axis")
     for name in spec.fresh:
-        found.labels[name] = channels.fresh(sizes[name])[:, None]
+        found.labels[name] = found.too_long() if sizes[name] > LONGEST else channels.fresh(sizes[name])[:, None]
     for take in spec.takes:
         label = found.labels.get(take.of)
         found.labels[take.new] = label[take.index] if isinstance(label, np.ndarray) else label
@@ -167,10 +168,19 @@ class _Factors:
         if isinstance(label, int) and not isinstance(before, int):
             self.labels[name] = label
 
+    def too_long(self) -> int:
+        return self.reasons.add("too-long", f"{self.node} makes an axis of more than {LONGEST:,} positions")
+
     def compose(self, term: Term) -> Labels | None:
         """The labels of an axis of an output."""
         if isinstance(term, Factor):
             return self.labels.get(term.name)
         parts = [size_of(each, self.sizes) for each in term.terms]
         labels = [self.compose(each) for each in term.terms]
+        if size_of(term, self.sizes) > LONGEST and any(isinstance(each, np.ndarray) for each in labels):
+            number = self.too_long()
+            for each in labels:
+                if isinstance(each, np.ndarray):
+                    self.channels.fix(each, number)
+            return number
         return stack(labels, parts) if isinstance(term, Sum) else product(labels, parts)

@@ -45,20 +45,21 @@ def fill(
     high: Widths | None,
     wish: Floats,
 ) -> Widths:
-    """Spend what is left of the budget: widen groups by one step, most wished for first, until none fits.
+    """Spend what is left of the budget: widen each group by one step, most wished for first, where that fits.
 
     Args:
         analysis: gives the costs.
         widths: satisfy the budget.
         budget: the limits.
-        step: of every group; the last step up to `high` may be smaller.
+        step: of every group; a step ends at a multiple of itself, or at `high`.
         high: the largest widths, or None.
         wish: the order in which groups are tried, largest first, ``[groups]``.
     """
     widths = widths.copy()
     limits = budget.absolute(analysis)
     for g in np.argsort(-wish, kind="stable"):
-        grown = widths[g] + step[g] if high is None else min(widths[g] + step[g], high[g])
+        grown = (widths[g] // step[g] + 1) * step[g]
+        grown = grown if high is None else min(grown, high[g])
         before, widths[g] = widths[g], grown
         if any(analysis.costs[name].value(widths) > most for name, most in limits.items()):
             widths[g] = before

@@ -45,9 +45,9 @@ Input = Act | Weight | Constant | None
 class Row:
     """A node of one op.
 
-    ``free`` are the factors of its rule that must be free to go, in the rule's own names. ``no_kernel`` says
-    why ONNX Runtime cannot run it. ``zero`` is False where the op has no finite value at 0, so that there is
-    no zero-masked original to compare with: there the channels are left alone and only not read any more.
+    ``free`` are the factors of its rule that must be free to go, in the rule's own names. ``zero`` is False
+    where the op has no finite value at 0, so that there is no zero-masked original to compare with: there the
+    channels are left alone and only not read any more.
     """
 
     op: str
@@ -57,7 +57,6 @@ class Row:
     opset: int = 17
     outputs: int = 1
     note: str = ""
-    no_kernel: str = ""
     zero: bool = True
     batch: int | str = 1
 

@@ -13,6 +13,7 @@ import onnx_ir as ir
 import pytest
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
+from rule_rows import ROWS, Act, Row
 
 from onnxmorph.analysis import Analysis, analyze
 from onnxmorph.axes import Array
@@ -21,7 +22,6 @@ from onnxmorph.rules import TABLE
 from onnxmorph.surgery.emit import emit
 from onnxmorph.surgery.reference import masked
 from onnxmorph.surgery.verify import relative, run_session
-from rule_rows import ROWS, Act, Row
 
 TOLERANCE = 1e-5
 OLDEST = 7  # the first opset that onnxmorph reads
@@ -60,13 +60,6 @@ def case_of(index: int) -> Case:
 @pytest.fixture(params=range(len(ROWS)), ids=[str(row) for row in ROWS])
 def case(request: pytest.FixtureRequest) -> Case:
     return case_of(request.param)
-
-
-@pytest.fixture
-def runnable(case: Case) -> Case:
-    if case.row.no_kernel:
-        pytest.skip(f"ONNX Runtime has no kernel: {case.row.no_kernel}")
-    return case
 
 
 def random_cut(analysis: Analysis, rng: np.random.Generator) -> Array:
@@ -114,8 +107,8 @@ def _places(labels: Array) -> dict[tuple[Any, ...], int]:
     return places
 
 
-def test_permuted_channels_give_permuted_outputs(runnable: Case) -> None:
-    case, analysis = runnable, runnable.analysis
+def test_permuted_channels_give_permuted_outputs(case: Case) -> None:
+    analysis = case.analysis
     rng, inputs, constants = case.rng, {}, {}
     node = next(n for n in case.model.graph.node if n.name == "subject")
     stored = {t.name: numpy_helper.to_array(t) for t in case.model.graph.initializer}
@@ -182,8 +175,7 @@ def check(row: Row, model: ir.Model) -> None:
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_removed_channel_is_a_silent_one(runnable: Case, seed: int) -> None:
-    case = runnable
+def test_a_removed_channel_is_a_silent_one(case: Case, seed: int) -> None:
     copies = random_cut(case.analysis, np.random.default_rng(seed))
     wanted = masked(case.analysis, copies) if case.row.zero else unread(case, copies)
     small = emit(case.analysis, copies)
@@ -207,12 +199,12 @@ def test_the_polynomial_is_the_count(case: Case, most: int) -> None:
     }
 
 
-def test_copied_channels_give_a_network_that_runs(runnable: Case) -> None:
-    analysis = runnable.analysis
-    copies = np.append(1, runnable.rng.integers(1, 3, analysis.channels))
+def test_copied_channels_give_a_network_that_runs(case: Case) -> None:
+    analysis = case.analysis
+    copies = np.append(1, case.rng.integers(1, 3, analysis.channels))
     wide = emit(analysis, copies)
-    check(runnable.row, wide)
-    for found in run_session(wide)(runnable.feeds(0)):
+    check(case.row, wide)
+    for found in run_session(wide)(case.feeds(0)):
         assert np.isfinite(found).all()
 
 

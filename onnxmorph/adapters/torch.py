@@ -22,6 +22,7 @@ from onnxmorph.structure import Structure
 __all__ = ["Morph", "load_weights", "resize"]
 
 METHODS = {"proximal": "rms", "loss": "max"}  # and how several scales of one channel combine there
+SQUARES = ("exp_avg_sq", "square_avg", "sum")  # its name in the state of the Adam family, RMSprop, Adagrad
 MAGNITUDES = ("auto", "norm", "lasso")
 
 
@@ -98,7 +99,7 @@ class Morph:
         self.magnitudes = {ids[g]: "norm" if g in norm else "lasso" for g in free}
         self._dead: list[tuple[Tensor, int, Tensor]] = []
         self._controller = self._build(norm, set(free) - norm, steps)
-        self._last_rates: tuple[tuple[float, int], ...] = ()
+        self._last_rates: tuple[float, ...] = ()
         with torch.no_grad():
             self._controller.aim(self._magnitudes.measure(), self._rates())
 
@@ -137,7 +138,7 @@ class Morph:
     @torch.no_grad()
     def finish(self) -> None:
         """Meet the budget now, by removing what is worth least for its price, and freeze."""
-        self._controller.finish(self._magnitudes.measure())
+        self._controller.finish(self._magnitudes.measure(), self._rates())
         self._dead = self._all.dead(self._controller.fading != 0)
         self._silence()
 
@@ -235,9 +236,25 @@ class Morph:
         return Controller(self.analysis, self.budget, schedule, by_norm | by_lasso, by_norm, shrinks=shrinks)
 
     def _rates(self) -> Floats:
-        """The learning rate of every channel, ``[channels + 1]``; anew only when a schedule moved one."""
-        now = tuple((float(g["lr"]), len(g["params"])) for g in self.optimizer.param_groups)
+        """How far a unit of penalty gradient moves each channel in a step, ``[channels + 1]``.
+
+        The learning rate; where the optimizer divides by the root of a mean square of gradients, that is
+        divided by it, too. Loss and penalty then balance as they do without the division: where |∂loss| is
+        below strength · price. Unlike a penalty in the loss, none of it gets into that mean square.
+        """
+        groups = [(float(g["lr"]), g.get("eps", 0.0), p) for g in self.optimizer.param_groups for p in g["params"]]
+        now = tuple(lr for lr, _, _ in groups)
         if now != self._last_rates:
-            rate_of = {id(p): float(g["lr"]) for g in self.optimizer.param_groups for p in g["params"]}
-            self._last_rates, self._channel_rates = now, self._magnitudes.rates(rate_of)
-        return self._channel_rates
+            rate_of = {id(p): torch.tensor([lr]) for lr, _, p in groups}
+            self._last_rates, self._plain_rates = now, self._magnitudes.mean(rate_of)
+        squares = {id(p): s for _, _, p in groups if (s := self._square(p)) is not None}
+        if not squares.keys() >= self._magnitudes.ids:
+            return self._plain_rates
+        root = np.sqrt(self._magnitudes.mean(squares))
+        return self._plain_rates / (root + max(eps for _, eps, _ in groups))
+
+    def _square(self, parameter: Tensor) -> Tensor | None:
+        """The optimizer's running mean square of the parameter's gradient, if it has one."""
+        state = self.optimizer.state.get(parameter, {})
+        found = next((state[k] for k in SQUARES if k in state), None)
+        return found if isinstance(found, Tensor) and found.shape == parameter.shape else None

@@ -73,18 +73,20 @@ class Probe:
             return _flat(torch.func.functional_call(self.module, changed, self.inputs))
 
     def cut(self, groups: frozenset[int], trial: int) -> Array:
-        """Copies that take some channels of these groups: how many, and which, is random.
+        """Copies that take some channels of these groups; which is random.
 
-        Trial 0 cuts all of them; trial t those whose number (among them) has bit t - 1. Two groups that only
-        fit when cut alike (halves of a split) are so told apart in one trial at the latest.
+        Trial 0 leaves one channel of each, trial 1 takes one, trial 2 any number. Then each trial cuts those
+        whose number (among them) has a certain bit, or those that have it not: of two groups that only fit
+        when cut alike (halves of a split), each is so cut without the other once.
         """
         rng = np.random.default_rng(trial)
         copies = np.ones(self.analysis.channels + 1, np.int64)
+        bit, polarity = divmod(trial - 3, 2)
         for number, g in enumerate(sorted(groups)):
-            if trial == 0 or number >> (trial - 1) & 1:
+            if trial < 3 or number >> bit & 1 == polarity:
                 group = self.analysis.groups[g]
-                dead = rng.permutation(group.width)[: rng.integers(1, group.width)]
-                copies[group.start + 1 + dead] = 0
+                lost = {0: group.width - 1, 1: 1}.get(trial, int(rng.integers(1, group.width)))
+                copies[group.start + 1 + rng.permutation(group.width)[:lost]] = 0
         return copies
 
     def resized_wrongly(self, groups: frozenset[int], trial: int) -> str | None:
@@ -176,7 +178,7 @@ def locked_groups(probe: Probe) -> dict[int, str]:
     order = [g for g in wide if g not in writes] + [g for g in wide if g in writes]
 
     def test(groups: frozenset[int]) -> str | None:
-        trials = range(1 + (len(groups) - 1).bit_length())
+        trials = range(3 + 2 * (len(groups) - 1).bit_length())
         return next((r for trial in trials if (r := probe.resized_wrongly(groups, trial))), None)
 
     return passing(test, order)[1]
@@ -191,7 +193,7 @@ def silenced_groups(
     """
 
     def test(groups: frozenset[int]) -> str | None:
-        alive = probe.cut(groups, 0) > 0
+        alive = probe.cut(groups, 2) > 0
         one, other = (probe.masked([p for g in groups for p in places[g]], alive) for places in (quiet, whole))
         return None if agree(one, other, EXACT) else "it is heard"
 

@@ -40,6 +40,7 @@ def resize(module: nn.Module, structure: Structure, on_resize: Hook | None = Non
             "no parameter of the structure is in the module; give the module it was made from",
             code="structure-module",
         )
+    keeps = frozenset((g.width, g.keep) for g in structure.groups)
     cut: dict[int, tuple[Tensor, Kept]] = {}
     for name, kept in structure.parameters.items():
         if kept and name in by_name:
@@ -52,7 +53,7 @@ def resize(module: nn.Module, structure: Structure, on_resize: Hook | None = Non
                 if id(tensor) in cut:
                     table[key] = cut[id(tensor)][0]  # type: ignore[assignment]  # the same kind as before
         if before is not None and isinstance(weight, Tensor):
-            _update_sizes(owner, weight, before[1])
+            _update_sizes(owner, weight, before[1], keeps)
     if on_resize is not None:
         on_resize(small, structure)
     return small
@@ -79,10 +80,14 @@ def _sliced(name: str, tensor: Tensor, kept: Kept) -> Tensor:
     return nn.Parameter(result, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else result
 
 
-def blocks(kept: Sequence[int], size: int) -> int:
+Keeps = frozenset[tuple[int, tuple[int, ...]]]  # width and kept channels of every group of a structure
+
+
+def blocks(kept: Sequence[int], size: int, keeps: Keeps = frozenset()) -> int:
     """How many outer factors are left of an axis ``(outer inner)``, `size` positions each before.
 
     The order keeps products ordered, so a new block begins where the outer index changes or the inner falls.
+    Where one inner index is left, copies of it look like copies of the outer; then `keeps` decides.
 
     >>> blocks([0, 1, 0, 1, 4, 5], size=4)
     3
@@ -90,60 +95,71 @@ def blocks(kept: Sequence[int], size: int) -> int:
     if size == 1 or not kept:
         return len(kept)
     outer, inner = np.divmod(np.asarray(kept), size)
-    return 1 + int(((outer[1:] != outer[:-1]) | (inner[1:] < inner[:-1])).sum())
+    if len(set(inner.tolist())) > 1:
+        return 1 + int(((outer[1:] != outer[:-1]) | (inner[1:] < inner[:-1])).sum())
+    live, runs = np.unique(outer, return_counts=True)
+    most = int(np.gcd.reduce(runs))
+
+    def known(copies: int) -> int:
+        of_outer = tuple(np.repeat(live, runs // copies).tolist())
+        of_inner = (int(inner[0]),) * copies
+        return sum(keep in (of_outer, of_inner) and width >= max(keep) + 1 for width, keep in keeps)
+
+    copies = max((k for k in range(1, most + 1) if most % k == 0), key=known)
+    return len(kept) // copies
 
 
-def _conv(m: Any, weight: Tensor, kept: Kept) -> dict[str, Any]:
-    groups = blocks(kept[0], weight.shape[0] // m.groups) if 0 in kept and m.groups > 1 else m.groups
+def _conv(m: Any, weight: Tensor, kept: Kept, keeps: Keeps) -> dict[str, Any]:
+    groups = blocks(kept[0], weight.shape[0] // m.groups, keeps) if 0 in kept and m.groups > 1 else m.groups
     whole, part = m.weight.shape[:2]
     first, second = ("in", "out") if m.transposed else ("out", "in")
     return {"groups": groups, f"{first}_channels": whole, f"{second}_channels": part * groups}
 
 
-def _group_norm(m: Any, weight: Tensor, kept: Kept) -> dict[str, Any]:
-    groups = blocks(kept[0], weight.shape[0] // m.num_groups)
+def _group_norm(m: Any, weight: Tensor, kept: Kept, keeps: Keeps) -> dict[str, Any]:
+    groups = blocks(kept[0], weight.shape[0] // m.num_groups, keeps)
     return {"num_channels": len(m.weight), "num_groups": groups}
 
 
-_Sizes = Callable[[Any, Tensor, Kept], dict[str, Any]]
+_Sizes = Callable[[Any, Tensor, Kept, Keeps], dict[str, Any]]
 # What each kind of module says about its own sizes: from itself (resized), its weight before, what was kept.
 _SIZES: tuple[tuple[tuple[type[nn.Module], ...], _Sizes], ...] = (
     ((nn.modules.conv._ConvNd,), _conv),
-    ((nn.Linear,), lambda m, w, k: {"out_features": m.weight.shape[0], "in_features": m.weight.shape[1]}),
-    ((nn.modules.batchnorm._NormBase,), lambda m, w, k: {"num_features": len(m.weight)}),
-    ((nn.LayerNorm, nn.RMSNorm), lambda m, w, k: {"normalized_shape": tuple(m.weight.shape)}),
+    ((nn.Linear,), lambda m, *_: {"out_features": m.weight.shape[0], "in_features": m.weight.shape[1]}),
+    ((nn.modules.batchnorm._NormBase,), lambda m, *_: {"num_features": len(m.weight)}),
+    ((nn.LayerNorm, nn.RMSNorm), lambda m, *_: {"normalized_shape": tuple(m.weight.shape)}),
     ((nn.GroupNorm,), _group_norm),
     (
         (nn.Embedding, nn.EmbeddingBag),
-        lambda m, w, k: {"num_embeddings": m.weight.shape[0], "embedding_dim": m.weight.shape[1]},
+        lambda m, *_: {"num_embeddings": m.weight.shape[0], "embedding_dim": m.weight.shape[1]},
     ),
-    ((nn.PReLU,), lambda m, w, k: {"num_parameters": len(m.weight)}),
+    ((nn.PReLU,), lambda m, *_: {"num_parameters": len(m.weight)}),
 )
 
 
-def _update_sizes(owner: nn.Module, before: Tensor, kept: Kept) -> None:
+def _update_sizes(owner: nn.Module, before: Tensor, kept: Kept, keeps: Keeps) -> None:
     for kinds, sizes in _SIZES:
         if isinstance(owner, kinds):
-            for name, value in sizes(owner, before, kept).items():
+            for name, value in sizes(owner, before, kept, keeps).items():
                 setattr(owner, name, value)
 
 
 def load_weights(module: nn.Module, model: ir.Model) -> tuple[str, ...]:
     """Copy the initializers of a model into the module's parameters and buffers of the same names, in place.
 
-    Returns the floating-point initializers that the module has no place for (a bias that folding added,
-    constants of the graph).
+    Returns the names that belong to a submodule which has no place for them (a bias that folding added).
 
     Raises:
         StructureError: a shape differs.
     """
-    by_name, left = tensors(module), []
+    by_name, owners, left = tensors(module), dict(module.named_modules()), []
     for name, value in model.graph.initializers.items():
         array = value.const_value
         if array is None or not array.dtype.is_floating_point():
             continue
         if name not in by_name:
-            left.append(name)
+            if name.rpartition(".")[0] in owners and "." in name:
+                left.append(name)
             continue
         target = by_name[name]
         if tuple(array.shape) != tuple(target.shape):

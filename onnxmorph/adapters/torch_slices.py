@@ -95,6 +95,11 @@ class Magnitudes:
         return at, rows[at, column]
 
     @cached_property
+    def ids(self) -> frozenset[int]:
+        """Of all sliced tensors."""
+        return frozenset(id(t) for s in (self.scales, self.weights) for t in s.tensors)
+
+    @cached_property
     def _elements(self) -> Floats:
         """How many numbers each channel's magnitude is the mean of, at least 1, ``[channels]``."""
         at, channel = self._entries
@@ -139,13 +144,18 @@ class Magnitudes:
             found = torch.where(torch.from_numpy(self._has_scale).to(norms.device), largest, found)
         return found
 
-    def rates(self, rate_of: Mapping[int, float]) -> Floats:
-        """The mean learning rate over what makes up each channel, ``[channels]``, from that of each tensor's id."""
+    def mean(self, of: Mapping[int, Tensor]) -> Floats:
+        """Per channel the mean over what makes up its magnitude, ``[channels]``.
+
+        `of` gives, by the id of each sliced tensor, a tensor of its shape, or a single number for all of it.
+        """
         at, channel = self._entries
-        each = [
-            np.full(n, rate_of.get(id(t), 0.0))
-            for s in (self.scales, self.weights)
-            for t, n in zip(s.tensors, s.sizes, strict=True)
-        ]
-        total = np.bincount(channel, np.concatenate([*each, np.zeros(0)])[at], minlength=self.channels)
+        parts = []
+        for slices in (self.scales, self.weights):
+            for tensor, axis, n in zip(slices.tensors, slices.axes, slices.sizes, strict=True):
+                each = of[id(tensor)]
+                others = tuple(t for t in range(each.ndim) if t != axis)
+                parts.append((each.mean(others) if others else each).float().expand(n))
+        values = torch.cat(parts).cpu().numpy().astype(float)[at] if parts else np.zeros(0)
+        total = np.bincount(channel, values, minlength=self.channels)
         return total / np.maximum(1, np.bincount(channel, minlength=self.channels))

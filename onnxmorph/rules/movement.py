@@ -90,6 +90,8 @@ def gather(node: Node) -> Spec:
     index = node.known[1]
     if index is not None and index.ndim == 1:
         taken = np.where(index < 0, index + shape[axis], index).astype(np.int64)
+        if ((taken < 0) | (taken >= shape[axis])).any():
+            return refuse("index", "an index is out of range")
         result = _with(names, axis, "t")
         return Spec(f"{' '.join(names)}, _ -> {result}", takes=(Take("t", names[axis], taken, "indices"),))
     inner = " ".join(letters(len(index_shape), "i"))

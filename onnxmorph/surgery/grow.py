@@ -6,15 +6,18 @@ copies share the original's weight: unequal random shares that sum to 1, so that
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnxmorph.analysis import Analysis
 from onnxmorph.axes import Array
-from onnxmorph.notation import factors
+from onnxmorph.notation import Factor, Term, factors
 from onnxmorph.positions import count, take
 from onnxmorph.propagate import Plan
 
@@ -50,11 +53,10 @@ def grown(analysis: Analysis, copies: Array, init: str, seed: int) -> tuple[Weig
 
 
 def _share(analysis: Analysis, copies: Array, weights: Weights, rng: np.random.Generator) -> Iterator[str]:
+    """Share out the weights that read copies; what cannot be shared out is yielded as a note."""
     producers = {o: plan for plan in analysis.plans for o in plan.node.outputs if o}
-    readers: dict[str, int] = {}
-    for plan in analysis.plans:
-        for name in plan.node.inputs:
-            readers[name] = readers.get(name, 0) + 1
+    readers = Counter(name for plan in analysis.plans for name in set(plan.node.inputs))
+    found: dict[_Reading, list[Plan]] = {}
     for plan, rows in zip(analysis.plans, analysis.factor_rows, strict=True):
         if not plan.node.counted or plan.equation is None:
             continue
@@ -63,54 +65,79 @@ def _share(analysis: Analysis, copies: Array, weights: Weights, rng: np.random.G
             yield f"{plan.node} averages over channels that were not copied equally often"
         for factor in _summed(plan):
             of = rows.get(factor)
-            if of is None or (copies[of] <= 1).all() or factor in plan.equation.averaged:
-                continue
-            target = _weight_of(analysis, plan, factor, of, producers, readers)
-            if target is None:
-                yield f"{plan.node} sums over copied channels and has no weight of its own to share out"
-                continue
-            name, axis = target
-            old = take(of, copies).old
-            share = rng.uniform(0.5, 1.5, len(old))
-            share /= np.bincount(old, share, minlength=len(of))[old]
-            shape = [1] * weights[name].ndim
-            shape[axis] = len(share)
-            weights[name] = (weights[name] * share.reshape(shape)).astype(weights[name].dtype)
+            if of is not None and (copies[of] > 1).any() and factor not in plan.equation.averaged:
+                reading = _weight_of(analysis, plan, factor, of, producers, readers)
+                if reading is None:
+                    yield f"{plan.node} sums over copied channels and has no weight of its own to share out"
+                else:
+                    found.setdefault(reading, []).append(plan)
+    axes = Counter(reading.name for reading in found)
+    for reading, plans in found.items():
+        if readers[reading.name] != len(plans) or axes[reading.name] != 1:
+            yield f"{plans[0].node} sums over copied channels with a weight that is also used in another way"
+            continue
+        plan = plans[0]
+        rows = analysis.factor_rows[analysis.plans.index(plan)]
+        old = take(cast(Array, rows[reading.factor]), copies).old
+        share = rng.uniform(0.5, 1.5, len(old))
+        share /= np.bincount(old, share)[old]
+        shape = [1] * weights[reading.name].ndim
+        if reading.term is not None:  # the weight's axis may have other factors, e.g. (g i)
+            parts = [
+                share if f.name == reading.factor else np.ones(_new_size(plan, rows.get(f.name), f.name, copies))
+                for f in factors(reading.term)
+            ]
+            share = reduce(np.multiply.outer, parts).reshape(-1)
+        shape[reading.axis] = len(share)
+        array = weights[reading.name]
+        weights[reading.name] = (array * share.reshape(shape)).astype(array.dtype)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """The parameter that holds one weight for every position of a factor, its axis, and that axis's term."""
+
+    name: str
+    axis: int
+    factor: str
+    term: Term | None
+
+
+def _new_size(plan: Plan, rows: Array | None, factor: str, copies: Array) -> int:
+    return plan.sizes[factor] if rows is None else count(rows, copies)
 
 
 def _summed(plan: Plan) -> list[str]:
-    """The factors that are in inputs and in no output."""
+    """The factors that are in inputs and in no output (positions that are picked are not summed)."""
     assert plan.equation is not None
     sides = [
         {f.name for axes in side if axes is not None for axis in axes for f in factors(axis)}
         for side in (plan.equation.inputs, plan.equation.outputs)
     ]
-    return sorted(sides[0] - sides[1])
+    return sorted(sides[0] - sides[1] - {each.of for each in plan.spec.takes})
 
 
 def _weight_of(
-    analysis: Analysis,
-    plan: Plan,
-    factor: str,
-    of: Array,
-    producers: Mapping[str, Plan],
-    readers: Mapping[str, int],
-) -> tuple[str, int] | None:
-    """The parameter, and its axis, that holds one weight for every position of a factor that is summed over."""
+    analysis: Analysis, plan: Plan, factor: str, of: Array, producers: Mapping[str, Plan], readers: Mapping[str, int]
+) -> _Reading | None:
     assert plan.equation is not None
     for name, axes in zip(plan.node.inputs, plan.equation.inputs, strict=False):
-        if axes is None or not any(f.name == factor for axis in axes for f in factors(axis)):
+        at = [t for t, axis in enumerate(axes or ()) if any(f.name == factor for f in factors(axis))]
+        if not at:
             continue
-        while name in producers and readers.get(name) == 1:  # a weight that is only moved on its way here
+        if name in analysis.parameters:
+            term = (axes or ())[at[0]]
+            return _Reading(name, at[0], factor, None if isinstance(term, Factor) else term)
+        while name in producers and readers[name] == 1:  # a weight that is only moved on its way here
             source = producers[name]
             labelled = [n for n in source.node.inputs if analysis.rows.get(n) is not None]
             if source.rule is None or source.rule.cost is not None or len(labelled) != 1:
                 break
             name = labelled[0]
-        if name in analysis.parameters and readers.get(name) == 1:
+        if name in analysis.parameters and readers[name] == 1:
             for axis, rows in enumerate(analysis.rows[name]):
                 if rows is not None and np.array_equal(rows, of):
-                    return name, axis
+                    return _Reading(name, axis, factor, None)
     return None
 
 
@@ -123,7 +150,7 @@ def _draw(analysis: Analysis, copies: Array, weights: Weights, rng: np.random.Ge
         for factor in _summed(plan):
             of = rows.get(factor)
             if plan.equation is not None and not factor.startswith("y"):
-                fan_in *= plan.sizes[factor] if of is None else count(of, copies)
+                fan_in *= _new_size(plan, of, factor, copies)
         for i in plan.rule.weights:
             name = plan.node.inputs[i]
             if name not in weights:

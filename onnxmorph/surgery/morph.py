@@ -14,6 +14,7 @@ from onnxmorph.budget import Budget
 from onnxmorph.errors import BudgetError, StructureError
 from onnxmorph.importance import scores
 from onnxmorph.model import Source, save
+from onnxmorph.polynomial import Widths
 from onnxmorph.search import keep_best, multiply, select, spread
 from onnxmorph.structure import Structure
 from onnxmorph.surgery.emit import emit
@@ -21,6 +22,7 @@ from onnxmorph.surgery.fold import fold
 from onnxmorph.surgery.grow import grown
 
 INITS = ("preserve", "fresh")
+MOST_PARAMETERS = 1 << 28  # of a model that grew more than a thousandfold
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ def scale(
     analysis = source if isinstance(source, Analysis) else analyze(source)
     wanted = Budget.parse(budget)
     omega, widths = multiply(analysis, analysis.widths, wanted, round_to)
+    _check_size(analysis, widths, wanted)
     base = keep_best(analysis, scores(analysis), np.minimum(widths, analysis.widths))
     found = {"method": "scale", "omega": omega, "budget": str(wanted), "round_to": round_to}
     return _widened(analysis, spread(analysis, base, widths), init, seed, found)
@@ -135,8 +138,10 @@ def expand(
     analysis = source if isinstance(source, Analysis) else analyze(source)
     wanted = Budget.parse(budget)
     _check_alive(structure)
+    live = np.minimum(structure.copies(analysis), 1)
     omega, widths = multiply(analysis, structure.widths, wanted, round_to)
-    copies = spread(analysis, np.minimum(structure.copies(analysis), 1), widths)
+    _check_size(analysis, widths, wanted)
+    copies = spread(analysis, live, widths)
     found = {
         **structure.provenance,
         "expanded": {"omega": omega, "budget": str(wanted), "round_to": round_to},
@@ -150,6 +155,14 @@ def _widened(analysis: Analysis, copies: Array, init: str, seed: int, provenance
     weights, notes = grown(analysis, copies, init, seed)
     structure = Structure.of(analysis, copies, **provenance, init=init, init_seed=seed)
     return Morphed(emit(analysis, copies, weights), structure, (*_averages(analysis, copies), *notes))
+
+
+def _check_size(analysis: Analysis, widths: Widths, budget: Budget) -> None:
+    """Refuse growth that is a slip of the pen: it would fill the memory before anything could be said."""
+    before, after = (analysis.costs["params"].value(w) for w in (analysis.widths, widths))
+    if after > max(1000 * before, MOST_PARAMETERS):
+        message = f"the budget {budget} asks for a model of {after:,} parameters, not {before:,}; give a smaller one"
+        raise BudgetError(message, code="budget-size")
 
 
 def _check_alive(structure: Structure) -> None:

@@ -74,6 +74,7 @@ class _Reference:
         """Zero the dead positions of activations that the op sums over, unless a parameter does so already."""
         assert plan.equation is not None
         kept = {f.name for axes in plan.equation.outputs for axis in axes or () for f in factors(axis)}
+        kept |= {each.of for each in plan.spec.takes}
         for i, (name, axes) in enumerate(zip(plan.node.inputs, plan.equation.inputs, strict=False)):
             gone = [
                 (t, mask)

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from onnxmorph.analysis import Analysis, analyze
-from onnxmorph.errors import StructureError
+from onnxmorph.errors import ModelError, StructureError
 from onnxmorph.graph import Graph
 from onnxmorph.model import Source, load
 from onnxmorph.structure import Structure
@@ -103,9 +103,24 @@ def run_session(model: ir.Model) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     model.ir_version = min(model.ir_version or 8, NEWEST_IR)
-    proto = ir.to_proto(model)
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return lambda feeds: session.run(None, feeds)
+    proto = ir.to_proto(ir.external_data.load_to_model(model))
+    try:
+        session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as e:  # its errors share no base class
+        raise _cannot_run(e) from None
+
+    def run(feeds: Mapping[str, NDArray[Any]]) -> Any:
+        try:
+            return session.run(None, feeds)
+        except Exception as e:
+            raise _cannot_run(e) from None
+
+    return run
+
+
+def _cannot_run(e: Exception) -> ModelError:
+    reason = " ".join(str(e).split())[:200]
+    return ModelError(f"ONNX Runtime cannot run the model ({reason}); check that it runs there at all", code="runtime")
 
 
 def random_inputs(graph: Graph, rng: np.random.Generator) -> dict[str, NDArray[Any]]:

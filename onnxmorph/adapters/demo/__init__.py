@@ -27,17 +27,17 @@ def main(
         as_json: one JSON object on stdout in place of tables. Progress goes to stderr in either case.
 
     Returns:
-        the exit code: 0, or 1 where two things that must agree do not.
+        the exit code, 0.
 
     Raises:
-        OnnxMorphError: a package or the data is missing, the data cannot be read.
+        OnnxMorphError: a package or the data is missing, the data cannot be read, or two things that must agree do not.
         OutputError: `out` cannot be written.
     """
     missing = [package for module, package in NEEDS.items() if find_spec(module) is None]
     if missing:
         message = f"the demo needs {', '.join(missing)}; install them with: pip install 'onnxmorph[demo]'"
         raise OnnxMorphError(message, code="demo-missing")
-    from onnxmorph.adapters.demo.job import run
     from onnxmorph.adapters.demo.recipe import recipe_for
+    from onnxmorph.adapters.demo.run import run
 
     return run(recipe_for(data), data_path, out, seed, as_json)

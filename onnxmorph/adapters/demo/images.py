@@ -115,35 +115,34 @@ def _store(cache: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
         raise OutputError(f"{cache}: cannot be written ({e.strerror}); choose another --out", code="output") from None
 
 
-def _decoded(recipe: Recipe, path: Path, content: bytes) -> Mapping[str, NDArray[Any]]:
+def _decoded(recipe: Recipe, path: Path, file: bytes) -> Mapping[str, NDArray[Any]]:
     """The first images of each split, uint8 ``[n, 3, 32, 32]``, and their labels."""
     wanted = {"train": recipe.train_images, "test": recipe.test_images}
     result: dict[str, NDArray[Any]] = {}
     try:
-        with np.load(io.BytesIO(content)) as found:
+        with np.load(io.BytesIO(file)) as found:
             for split, count in wanted.items():
-                parts = (found[f"{split}_{what}"] for what in ("bytes", "offsets", "labels"))
-                result[split], result[f"{split}_labels"] = _split(*parts, count)
+                content, offsets, labels = (found[f"{split}_{what}"] for what in ("bytes", "offsets", "labels"))
+                result[split] = _pictures(content, offsets, min(count, len(labels)))
+                result[f"{split}_labels"] = labels[:count]
     except (OSError, ValueError, KeyError, IndexError, AttributeError, TypeError, zipfile.BadZipFile) as e:
         message = f"--data-path {path} is not the file that was expected ({e}); give {FORMAT}"
         raise OnnxMorphError(message, code="demo-data-file") from None
     return result
 
 
-def _split(
-    content: NDArray[Any], offsets: NDArray[Any], labels: NDArray[Any], count: int
-) -> tuple[NDArray[Any], NDArray[Any]]:
+def _pictures(content: NDArray[Any], offsets: NDArray[Any], count: int) -> NDArray[np.uint8]:
+    """The first JPEG files of many that stand end to end, ``[count, 3, 32, 32]``."""
     from PIL import Image
 
-    count = min(count, len(labels))
-    if not count or len(offsets) != len(labels) + 1:
-        raise ValueError(f"{len(labels)} labels and {len(offsets)} offsets; offsets are one more than images")
+    if not 0 < count < len(offsets) or content.dtype != np.uint8:
+        raise ValueError(f"{len(offsets)} offsets for {count} images, and bytes of type {content.dtype}")
     raw, ends = content.tobytes(), offsets.tolist()
-    images = np.empty((count, 3, 32, 32), np.uint8)
+    pictures = np.empty((count, 3, 32, 32), np.uint8)
     for i in range(count):
         with Image.open(io.BytesIO(raw[ends[i] : ends[i + 1]])) as image:
             pixels = np.asarray(image.convert("RGB"))
         if pixels.shape != (32, 32, 3):
             raise ValueError(f"image {i} is {pixels.shape[1]}×{pixels.shape[0]}, not 32×32")
-        images[i] = pixels.transpose(2, 0, 1)
-    return images, labels[:count]
+        pictures[i] = pixels.transpose(2, 0, 1)
+    return pictures

@@ -57,9 +57,7 @@ def plain(width: int) -> Residual:
 def grouped(width: int) -> Residual:
     """The residual block of ResNeXt (Xie et al. 2016): a grouped convolution between two pointwise ones."""
     middle = conv_norm(width, width, 3, groups=GROUPS)
-    return Residual(
-        *conv_norm(width, width, 1), nn.ReLU(), *middle, nn.ReLU(), *conv_norm(width, width, 1)
-    )
+    return Residual(*conv_norm(width, width, 1), nn.ReLU(), *middle, nn.ReLU(), *conv_norm(width, width, 1))
 
 
 def separable(inputs: int, outputs: int) -> nn.Sequential:
@@ -80,6 +78,4 @@ def network(channels: int, widths: tuple[int, ...], depth: int, classes: int) ->
         if before:
             layers.append(separable(before, width))
         layers.extend(plain(width) for _ in range(depth))
-    return nn.Sequential(
-        *layers, grouped(last), Towers(last, last), Average(), nn.Linear(last, classes)
-    )
+    return nn.Sequential(*layers, grouped(last), Towers(last, last), Average(), nn.Linear(last, classes))

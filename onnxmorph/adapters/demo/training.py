@@ -1,0 +1,127 @@
+"""The training loop of the demo, with a bar that says how long it will take."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from onnxmorph.adapters.demo.images import Images
+from onnxmorph.adapters.demo.recipe import Recipe
+from onnxmorph.adapters.torch import Morph
+
+MOMENTUM = 0.9
+WARM_UP = 0.1  # of the steps
+
+
+@contextmanager
+def deterministic(threads: int) -> Iterator[None]:
+    """The same sums in the same order every time; torch's settings are put back afterwards."""
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        torch.use_deterministic_algorithms(before[1])
+
+
+def new_optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Stochastic gradient descent with momentum, as all phases use it."""
+    return torch.optim.SGD(module.parameters(), recipe.rate, MOMENTUM, weight_decay=recipe.decay, nesterov=True)
+
+
+def train(
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    images: Images,
+    recipe: Recipe,
+    epochs: int,
+    rng: torch.Generator,
+    title: str,
+    share: float,
+    morph: Morph | None = None,
+) -> None:
+    """One phase: warm up, then decay along a cosine to 0.
+
+    Args:
+        module: is trained in place, and left in eval mode.
+        optimizer: holds its parameters.
+        images: the training part is used; images that fill no batch wait for the next epoch.
+        recipe: batch size and augmentation.
+        epochs: how many.
+        rng: for the order of images and their augmentation.
+        title: of the bar.
+        share: of the seed's FLOPs, for the bar, until `morph` knows better.
+        morph: has its step after the optimizer's.
+    """
+    x, y = torch.from_numpy(images.train), torch.from_numpy(images.train_labels)
+    steps = epochs * (len(x) // recipe.batch)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: pace(step, steps))
+    background = x.amin((0, 2, 3)) if recipe.data == "digits" else torch.zeros(x.shape[1])
+    whole = 1 if morph is None else morph.analysis.costs["flops"].value(morph.analysis.widths)
+    module.train()
+    with _bars() as bars:
+        bar = bars.add_task(title, total=epochs, loss=math.nan, share=share, strength=0.0)
+        for _ in range(epochs):
+            order = torch.randperm(len(x), generator=rng)
+            batches = order[: len(x) // recipe.batch * recipe.batch].split(recipe.batch)
+            for chosen in batches:
+                loss = F.cross_entropy(module(_augmented(x[chosen], recipe, background, rng)), y[chosen])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                if morph is not None:
+                    morph.step()
+                schedule.step()
+                strength = 0.0 if morph is None else morph.strength
+                bars.update(bar, advance=1 / len(batches), loss=loss.item(), strength=strength)
+            if morph is not None:
+                bars.update(bar, share=morph.cost["flops"] / whole)
+    module.eval()
+
+
+def pace(step: int, steps: int) -> float:
+    """The learning rate as a share of the largest: linear up over the first tenth, then a cosine down to 0.
+
+    >>> [round(pace(step, 100), 3) for step in (0, 9, 50, 99)]
+    [0.1, 0.98, 0.5, 0.0]
+    """
+    return min(1.0, (step + 1) / (WARM_UP * steps)) * (1 + math.cos(math.pi * step / steps)) / 2
+
+
+def _augmented(x: Tensor, recipe: Recipe, background: Tensor, rng: torch.Generator) -> Tensor:
+    """Every image shifted by its own random offset, and mirrored or not, ``[n, channels, h, w]``."""
+    (n, channels, height, width), reach = x.shape, recipe.shift
+    if reach:
+        padded = background.view(1, -1, 1, 1).repeat(n, 1, height + 2 * reach, width + 2 * reach)
+        padded[:, :, reach:-reach, reach:-reach] = x
+        down, right = torch.randint(2 * reach + 1, (2, n, 1, 1, 1), generator=rng)
+        rows, columns = torch.arange(height).view(1, 1, -1, 1), torch.arange(width).view(1, 1, 1, -1)
+        image, channel = torch.arange(n).view(-1, 1, 1, 1), torch.arange(channels).view(1, -1, 1, 1)
+        x = padded[image, channel, down + rows, right + columns]
+    if recipe.flip:
+        mirrored = torch.rand(n, 1, 1, 1, generator=rng) < 0.5
+        x = torch.where(mirrored, x.flip(3), x)
+    return x
+
+
+def _bars() -> Progress:
+    return Progress(
+        TextColumn("{task.description:<22}"),
+        BarColumn(bar_width=12),
+        TextColumn("epoch"),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("loss {task.fields[loss]:.3f}  FLOPs {task.fields[share]:.0%}  λ {task.fields[strength]:.1e}"),
+        console=Console(stderr=True),
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )

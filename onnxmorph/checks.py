@@ -1,0 +1,133 @@
+"""What a file claims, checked before anything relies on it. No weight is read and nothing is allocated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import networkx as nx
+import onnx
+import onnx_ir as ir
+from onnx_ir import serde
+
+from onnxmorph.errors import ModelError
+
+MOST_NODES = 1_000_000  # after functions are inlined
+
+
+def check_versions(model: ir.Model, name: str) -> None:
+    """Opset and IR version are known."""
+    version, newest = model.opset_imports.get("", model.opset_imports.get("ai.onnx", 1)), onnx.defs.onnx_opset_version()
+    if not 7 <= version <= newest:
+        message = f"{name}: opset {version} is not supported (7 to {newest}); export with one of these"
+        raise ModelError(message, code="model-opset")
+    if (model.ir_version or 0) > onnx.IR_VERSION:
+        message = f"{name}: IR version {model.ir_version} is not supported (up to {onnx.IR_VERSION}); upgrade onnx"
+        raise ModelError(message, code="model-ir")
+
+
+def check_functions(model: ir.Model, name: str) -> None:
+    """No function calls itself, and inlining all of them stays within bounds."""
+    if not model.functions:
+        return
+    calls = {key: [n.op_identifier() for n in f.graph.all_nodes()] for key, f in model.functions.items()}
+    graph = nx.DiGraph((key, called) for key, inner in calls.items() for called in inner if called in calls)
+    try:
+        order = list(nx.topological_sort(graph))
+    except nx.NetworkXUnfeasible:
+        message = f"{name}: a function of the model calls itself; export it without recursion"
+        raise ModelError(message, code="model-functions") from None
+    size: dict[ir.OperatorIdentifier, int] = {}
+    for key in (*reversed(order), *(calls.keys() - set(order))):
+        size[key] = sum(size.get(called, 1) for called in calls[key])
+    total = sum(size.get(n.op_identifier(), 1) for n in model.graph.all_nodes())
+    if total > MOST_NODES:
+        message = f"{name}: with its functions inlined it has {total:.2g} nodes (at most {MOST_NODES:,}); export it flat"
+        raise ModelError(message, code="model-functions")
+
+
+def check_tensors(model: ir.Model, name: str) -> None:
+    """Every tensor has as much data as its shape and type say, in the file or in one beside it."""
+    for label, tensor in _tensors(model):
+        dtype, dims = tensor.dtype, tensor.shape.numpy()
+        if dtype == ir.DataType.UNDEFINED or any(d < 0 for d in dims):
+            message = f"{name}: tensor {label!r} has the impossible type {dtype.name} {list(dims)}; export it again"
+            raise ModelError(message, code="model-tensor")
+        if dtype == ir.DataType.STRING:
+            continue
+        needed = math.ceil(math.prod(dims) * dtype.bitwidth / 8)
+        if isinstance(tensor, ir.ExternalTensor):
+            _check_external(tensor, needed, label, name)
+        elif isinstance(tensor, serde.TensorProtoTensor) and _held(tensor.raw) < needed:
+            message = f"{name}: tensor {label!r} of shape {list(dims)} has less data than that; copy or export it again"
+            raise ModelError(message, code="model-tensor")
+
+
+def _held(proto: onnx.TensorProto) -> float:
+    """An upper bound on the bytes of data that a tensor holds, exact for raw data without a doc string."""
+    if proto.HasField("raw_data"):
+        bare = onnx.TensorProto(name=proto.name, data_type=proto.data_type, dims=proto.dims)
+        held = proto.ByteSize() - bare.ByteSize()  # does not copy the data
+        return held - 1 - math.ceil(held.bit_length() / 7)
+    counts = (proto.float_data, proto.int32_data, proto.int64_data, proto.double_data, proto.uint64_data)
+    return 8.0 * sum(len(values) for values in counts)
+
+
+def _check_external(tensor: ir.ExternalTensor, needed: int, label: str, name: str) -> None:
+    folder = Path(tensor.base_dir).resolve()
+    where = str(tensor.location)
+    problem = ""
+    try:
+        path = (folder / where).resolve()
+        offset, length = tensor.offset or 0, needed if tensor.length is None else tensor.length
+        if Path(where).is_absolute() or not path.is_relative_to(folder):
+            problem = "lies outside the model's folder; put that file beside the model"
+        elif not path.exists():
+            problem = "is missing; put that file beside the model"
+        elif not path.is_file():
+            problem = "is no regular file; put the weights there"
+        elif path.stat().st_nlink > 1:
+            problem = "has several hard links, which could lead out of the model's folder; copy it"
+        elif length < needed or offset < 0 or path.stat().st_size < offset + length:
+            problem = "is cut short; copy it again"
+    except (OSError, ValueError) as e:  # a NUL in the name, a loop of links
+        problem = f"is no usable path ({e})"
+    if problem:
+        message = f"{name}: the weights of {label!r} are in {where!r}, which {problem}"
+        raise ModelError(message, code="model-external")
+
+
+def _tensors(model: ir.Model) -> Iterator[tuple[str, ir.TensorProtocol]]:
+    """Initializers and tensor attributes of the graph, its bodies and the functions."""
+    for graph in (model.graph, *(f.graph for f in model.functions.values())):
+        for each in (graph, *graph.subgraphs()):
+            for key, value in each.initializers.items():
+                if value.const_value is None:
+                    message = f"{model.graph.name}: initializer {key!r} has no value"
+                    raise ModelError(message, code="model-initializer")
+                yield key, value.const_value
+        for node in graph.all_nodes():
+            for attribute in node.attributes.values():
+                if attribute.type == ir.AttributeType.TENSOR:
+                    yield f"{node.name}.{attribute.name}", attribute.as_tensor()
+                elif attribute.type == ir.AttributeType.TENSORS:
+                    yield from ((f"{node.name}.{attribute.name}", t) for t in attribute.as_tensors())
+
+
+def check_values(model: ir.Model, name: str) -> None:
+    """Every tensor is written once, before it is read."""
+    graph = model.graph
+    seen = {value.name or "" for value in (*graph.inputs, *graph.initializers.values())}
+    for node in graph:
+        for read in (v.name for v in node.inputs if v is not None):
+            if read and read not in seen:
+                message = f"{name}: node {node.name!r} ({node.op_type}) reads {read!r}, which nothing writes"
+                raise ModelError(message, code="model-undefined")
+        for output in (v.name for v in node.outputs):
+            if output and output in seen:
+                raise ModelError(f"{name}: tensor {output!r} is written twice", code="model-twice")
+            seen.add(output or "")
+    for value in graph.outputs:
+        if value.name not in seen:
+            raise ModelError(f"{name}: nothing writes the output {value.name!r}", code="model-undefined")

@@ -1,0 +1,266 @@
+"""Prices, the proximal step and the controller, on toy networks that are nothing but cost polynomials."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onnxmorph.budget import Budget
+from onnxmorph.errors import BudgetError, StructureError
+from onnxmorph.penalty import Controller, Schedule, combine, penalty, prices, proximal
+from onnxmorph.polynomial import Polynomial
+
+
+@dataclass
+class Toy:
+    """What the penalty reads of an Analysis: a chain in -> w0 -> w1 -> w2 -> out, each layer with its own area."""
+
+    unit: int = 1
+    width: tuple[int, ...] = (16, 24, 8)
+    fingerprint: str = "toy"
+    costs: dict[str, Polynomial] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        areas = {(0,): 3 * 64, (0, 1): 64, (1, 2): 16, (2,): 10}
+        self.costs["flops"] = Polynomial.of({m: 2 * a * self.unit for m, a in areas.items()})
+        self.costs["params"] = Polynomial.of({(0,): 3, (0, 1): 1, (1, 2): 1, (2,): 10})
+        starts = np.cumsum([0, *self.width])
+        self.groups = [
+            SimpleNamespace(id=f"g{i}", width=w, start=int(s))
+            for i, (w, s) in enumerate(zip(self.width, starts, strict=False))
+        ]
+        self.group_of = np.concatenate([[-1], np.repeat(np.arange(len(self.width)), self.width)])
+        self.widths = np.array(self.width)
+        self.channels = len(self.group_of) - 1
+        self.graph = SimpleNamespace(fingerprint=self.fingerprint)
+
+
+EVERY = np.ones(3, bool)
+NONE = np.zeros(3, bool)
+
+
+def controller(toy: Toy, budget: str = "flops=50%", steps: int = 100, lingers: np.ndarray = NONE) -> Controller:
+    return Controller(toy, Budget.parse(budget), Schedule.of(steps), EVERY, lingers)
+
+
+def magnitudes(toy: Toy, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(0.5, 1.5, toy.channels + 1)
+
+
+def train(control: Controller, m: np.ndarray, steps: int, rate: float = 0.1, pull: float = 0.0) -> list[float]:
+    """A loss that pulls every live magnitude back to where it began; returns the strengths."""
+    first, strengths = m.copy(), []
+    for _ in range(steps):
+        m += pull * (first - m)
+        factors, _ = control.update(m, np.full(len(m), rate))
+        m *= factors
+        strengths.append(control.strength)
+    return strengths
+
+
+# ---------------------------------------------------------------- prices and penalty
+
+
+def test_the_penalty_is_morphnets_regulariser() -> None:
+    """C·(alive_in·Σ|γ_out| + alive_out·Σ|γ_in|) for the layer w0 -> w1 (arXiv 1711.06798, equation 5)."""
+    toy, rng = Toy(), np.random.default_rng(0)
+    toy.costs["flops"] = Polynomial.of({(0, 1): 128})
+    gamma = [rng.normal(size=w) for w in toy.width]
+    widths = np.array([5, 7, 8])
+    price = prices(toy, {"flops": 1}, widths, EVERY)
+    ours = penalty(np.repeat(price[:2], [5, 7]), np.concatenate([gamma[0][:5], gamma[1][:7]]))
+    published = 128 * (5 * np.abs(gamma[1][:7]).sum() + 7 * np.abs(gamma[0][:5]).sum())
+    unit = 128 * 5 * 7 * 2 / (5 + 7 + 8)  # of mean price 1 over 20 live channels
+    assert ours == pytest.approx(published / unit)
+
+
+@given(st.lists(st.integers(1, 8), min_size=3, max_size=3), st.integers(1, 10**6))
+def test_prices_have_mean_one_whatever_the_unit(live: list[int], unit: int) -> None:
+    widths, toy = np.array(live), Toy(unit)
+    price = prices(toy, {"flops": unit}, widths, EVERY)
+    assert price @ widths / widths.sum() == pytest.approx(1)
+    np.testing.assert_allclose(price, prices(Toy(), {"flops": 1}, widths, EVERY))
+
+
+def test_a_limit_that_is_met_charges_nothing() -> None:
+    toy = Toy()
+    only = prices(toy, {"params": 100}, toy.widths, EVERY)
+    both = prices(toy, {"flops": 10**9, "params": 100}, toy.widths, EVERY)
+    np.testing.assert_allclose(only, both)
+    assert not prices(toy, {"flops": 10**9}, toy.widths, EVERY).any()
+
+
+def test_a_group_that_may_not_shrink_is_free_of_charge() -> None:
+    toy = Toy()
+    price = prices(toy, {"flops": 100}, toy.widths, np.array([True, False, True]))
+    assert price[1] == 0
+    assert price[[0, 2]] @ toy.widths[[0, 2]] == pytest.approx(toy.widths[[0, 2]].sum())
+
+
+@given(st.floats(-3, 3), st.floats(0, 2))
+def test_one_source_is_the_plain_soft_threshold(s: float, t: float) -> None:
+    found = proximal(np.array([[s]]), np.array([t]))[0, 0]
+    assert found == pytest.approx(np.sign(s) * max(abs(s) - t, 0), abs=1e-12)
+
+
+@given(st.integers(0, 10**6), st.floats(0.01, 2))
+def test_the_proximal_step_minimises_distance_plus_penalty(seed: int, t: float) -> None:
+    rng = np.random.default_rng(seed)
+    s = rng.normal(size=(1, 4))
+    found = proximal(s, np.array([t]))
+
+    def objective(x: np.ndarray) -> float:
+        return float(((x - s) ** 2).mean() / 2 + t * combine(x)[0])
+
+    for _ in range(20):
+        assert objective(found) <= objective(found + rng.normal(size=s.shape) * 0.1) + 1e-12
+
+
+def test_sources_combine_by_rms_or_by_the_published_maximum() -> None:
+    sources = np.array([[3.0, -4.0]])
+    assert combine(sources)[0] == pytest.approx(np.sqrt(12.5))
+    assert combine(sources, "max")[0] == 4
+
+
+# ---------------------------------------------------------------- the controller
+
+
+@pytest.mark.parametrize("pull", [0.0, 0.02, 0.1])
+@pytest.mark.parametrize("steps", [60, 400])
+def test_the_budget_is_met_by_the_planned_step_and_by_one_channel(pull: float, steps: int) -> None:
+    toy = Toy()
+    control = controller(toy, steps=steps)
+    train(control, magnitudes(toy), steps, pull=pull)
+    assert control.done
+    assert control.strength == 0
+    limit = control.limits["flops"]
+    value = toy.costs["flops"].value
+    assert value(control.widths) <= limit
+    # with one channel more of some group that lost some, it would not be
+    more = [control.widths + np.eye(3, dtype=int)[g] for g in range(3) if control.widths[g] < toy.width[g]]
+    assert min(value(w) for w in more) > limit - max(toy.costs["flops"].gradient(toy.widths))
+    assert any(value(w) > limit for w in more)
+
+
+@pytest.mark.parametrize("unit", [1, 7000])
+@pytest.mark.parametrize("scale", [1e-4, 1e4])
+@pytest.mark.parametrize("rate", [1e-5, 1.0])
+def test_no_scale_enters(unit: int, scale: float, rate: float) -> None:
+    plain, other = controller(Toy()), controller(Toy(unit))
+    train(plain, magnitudes(Toy()), 100, pull=0.03)
+    train(other, magnitudes(Toy()) * scale, 100, rate=rate, pull=0.03)
+    np.testing.assert_array_equal(plain.fading, other.fading)
+
+
+def test_resistance_raises_the_strength() -> None:
+    weak, strong = (max(train(controller(Toy()), magnitudes(Toy()), 100, pull=p)) for p in (0.0, 0.05))
+    assert strong > 1.5 * weak
+
+
+def test_nothing_goes_while_the_strength_ramps_up_and_one_channel_of_a_group_always_stays() -> None:
+    toy = Toy()
+    control = controller(toy, "flops=6%", steps=100)
+    m = magnitudes(toy)
+    m[1:9] = 0.0  # e.g. scales that start at 0
+    train(control, m, control.schedule.warmup)
+    assert control.alive.all()
+    train(control, m, 100)
+    assert control.met
+    assert control.widths.min() == 1
+
+
+def test_when_many_would_go_at_once_only_as_many_go_as_the_milestone_needs() -> None:
+    toy = Toy()
+    control = controller(toy)
+    m, costs = np.ones(toy.channels + 1), []
+    for _ in range(100):
+        m *= control.update(m, np.ones(len(m)))[0]
+        costs.append(toy.costs["flops"].value(control.widths))
+    full = toy.costs["flops"].value(toy.widths)
+    dearest = toy.costs["flops"].gradient(toy.widths).max()
+    falls = -np.diff([full, *costs])
+    assert falls.max() <= full * (1 - 0.5 ** (1 / 12)) + dearest
+    assert control.done
+
+
+def test_what_lingers_fades_in_a_straight_line_and_then_is_silent() -> None:
+    toy = Toy()
+    control = controller(toy, steps=100, lingers=EVERY)
+    m, shift = magnitudes(toy), np.ones(toy.channels + 1)
+    for _ in range(100):
+        factors, rest = control.update(m, np.ones(len(m)))
+        m *= factors
+        shift *= rest
+        gone = ~control.alive
+        np.testing.assert_allclose(shift[gone], control.fading[gone] / control.schedule.fade, atol=1e-12)
+        assert (shift[control.alive] == 1).all()
+    assert control.done
+    assert not shift[~control.alive].any()
+
+
+def test_once_met_everything_stays() -> None:
+    control = controller(Toy())
+    m = magnitudes(Toy())
+    train(control, m, 100)
+    before = control.fading.copy()
+    m[:] = 1e-9
+    factors, _ = control.update(m, np.ones(len(m)))
+    np.testing.assert_array_equal(control.fading, before)
+    np.testing.assert_array_equal(factors, control.alive)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_budget_is_used_up_although_single_channels_cost_more_than_what_is_left(seed: int) -> None:
+    toy = Toy()
+    full = toy.costs["flops"].value(toy.widths)
+    assert toy.costs["flops"].gradient(toy.widths).max() > 0.04 * full
+    control = controller(toy)
+    train(control, magnitudes(toy, seed), 100, pull=0.03)
+    assert 0.98 <= toy.costs["flops"].value(control.widths) / control.limits["flops"] <= 1
+
+
+def test_several_limits_hold_together() -> None:
+    toy = Toy()
+    control = controller(toy, "flops=60%,params=40%")
+    train(control, magnitudes(toy), 100, pull=0.03)
+    assert all(toy.costs[n].value(control.widths) <= most for n, most in control.limits.items())
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.0])
+def test_finish_takes_what_is_worth_least_for_its_price(rate: float) -> None:
+    toy = Toy(width=(64, 96, 32))
+    control = controller(toy)
+    m = magnitudes(toy)
+    worth = m / control.price.clip(1e-9)
+    control.finish(m, np.full(len(m), rate))
+    assert control.done
+    gone, alive = ~control.alive, control.alive.copy()
+    for g in range(3):  # the best of each group stays, whatever it is worth
+        own = np.flatnonzero(toy.group_of == g)
+        alive[own[worth[own].argmax()]] = False
+    alive[0] = False
+    assert worth[gone].max() <= worth[alive].min()
+
+
+def test_a_checkpoint_continues_as_if_nothing_had_happened() -> None:
+    toy = Toy()
+    whole, m = controller(toy, lingers=EVERY), magnitudes(toy)
+    train(whole, m, 45, pull=0.02)
+    state, again, m2 = whole.state(), controller(toy, lingers=EVERY), m.copy()
+    again.restore(state)
+    train(whole, m, 55)
+    train(again, m2, 55)
+    np.testing.assert_array_equal(whole.fading, again.fading)
+    np.testing.assert_array_equal(m, m2)
+    with pytest.raises(StructureError, match="another model"):
+        controller(Toy(fingerprint="other")).restore(state)
+
+
+def test_a_budget_out_of_reach_says_what_is_reachable() -> None:
+    with pytest.raises(BudgetError, match=r"cannot go below 564 "):
+        controller(Toy(), "flops=0.1%")
