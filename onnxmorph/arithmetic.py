@@ -46,12 +46,13 @@ def _reference(node: ir.Node, inputs: Sequence[Known | None]) -> list[Known] | N
 
 
 # Ops whose results have at most as many elements as their inputs' sizes multiply to; or as one has, if all are alike.
-_MORE = frozenset(
-    "Abs And ArgMax ArgMin BitShift BitwiseAnd BitwiseNot BitwiseOr Ceil Clip Compress CumSum Exp Flatten Floor "
-    "GatherElements GatherND Greater GreaterOrEqual IsInf IsNaN Less LessOrEqual Log MatMul Max Mean Min Mod Neg "
-    "NonZero Not Or Pow Reciprocal ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Reshape Round ScatterElements "
-    "ScatterND Sign Split Sum TopK Trilu Unique Xor".split()
-)
+_NAMES = """
+Abs And ArgMax ArgMin BitShift BitwiseAnd BitwiseNot BitwiseOr Ceil Clip Compress CumSum Exp Flatten Floor
+GatherElements GatherND Greater GreaterOrEqual IsInf IsNaN Less LessOrEqual Log MatMul Max Mean Min Mod Neg
+NonZero Not Or Pow Reciprocal ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Reshape Round ScatterElements
+ScatterND Sign Split Sum TopK Trilu Unique Xor
+"""
+_MORE = frozenset(_NAMES.split())
 
 
 def _axes(node: ir.Node, given: Known | None) -> tuple[int, ...]:

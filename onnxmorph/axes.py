@@ -72,11 +72,10 @@ class Channels:
 
     def fix(self, ids: Array, reason: int) -> None:
         """Keep these channels (and all that they are made of) for ever."""
-        roots = self.find(np.unique(ids))
-        while len(roots := roots[roots > 0]):
-            free = roots[self._why[roots] == 0]
-            self._why[free] = reason
-            roots = self.find(np.concatenate([self._left[free], self._right[free]]))
+        roots = self.find(ids.reshape(-1))
+        while len(roots := roots[(roots > 0) & (self._why[roots] == 0)]):
+            self._why[roots] = reason
+            roots = self.find(np.concatenate([self._left[roots], self._right[roots]]))
 
     def unite(self, a: Array, b: Array, reason: int) -> None:
         """Make ``a[i]`` and ``b[i]`` one channel, for every i; a zero fixes its partner for `reason`."""
@@ -260,6 +259,17 @@ def stack(labels: Sequence[Labels | None], sizes: Sequence[int]) -> Labels | Non
             rows[start : start + size, : each.shape[1]] = each
         start += size
     return rows
+
+
+def row_codes(rows: Array) -> Array:
+    """One number per row, equal exactly where rows are; entries are at least -1."""
+    codes = rows[:, 0] + 1 if rows.shape[1] else np.zeros(len(rows), np.int64)
+    for column in rows.T[1:]:
+        span = int(column.max(initial=0)) + 2
+        if codes.max(initial=0) > np.iinfo(np.int64).max // (2 * span):
+            codes = np.unique(codes, return_inverse=True)[1].reshape(-1)
+        codes = codes * span + column + 1
+    return codes
 
 
 def _without(x: Array, y: Array) -> Array:

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from onnx_ir import serde
 
 from onnxmorph.errors import ModelError
+from onnxmorph.infer import captured_by, names_of
 
 MOST_NODES = 1_000_000  # after functions are inlined
 
@@ -43,7 +44,9 @@ def check_functions(model: ir.Model, name: str) -> None:
         size[key] = sum(size.get(called, 1) for called in calls[key])
     total = sum(size.get(n.op_identifier(), 1) for n in model.graph.all_nodes())
     if total > MOST_NODES:
-        message = f"{name}: with its functions inlined it has {total:.2g} nodes (at most {MOST_NODES:,}); export it flat"
+        message = (
+            f"{name}: with its functions inlined it has {total:.2g} nodes (at most {MOST_NODES:,}); export it flat"
+        )
         raise ModelError(message, code="model-functions")
 
 
@@ -67,8 +70,10 @@ def check_tensors(model: ir.Model, name: str) -> None:
 def _held(proto: onnx.TensorProto) -> float:
     """An upper bound on the bytes of data that a tensor holds, exact for raw data without a doc string."""
     if proto.HasField("raw_data"):
-        bare = onnx.TensorProto(name=proto.name, data_type=proto.data_type, dims=proto.dims)
-        held = proto.ByteSize() - bare.ByteSize()  # does not copy the data
+        bare = onnx.TensorProto(data_type=proto.data_type, dims=proto.dims)
+        if proto.HasField("name"):
+            bare.name = proto.name
+        held: int = proto.ByteSize() - bare.ByteSize()  # does not copy the data
         return held - 1 - math.ceil(held.bit_length() / 7)
     counts = (proto.float_data, proto.int32_data, proto.int64_data, proto.double_data, proto.uint64_data)
     return 8.0 * sum(len(values) for values in counts)
@@ -91,7 +96,7 @@ def _check_external(tensor: ir.ExternalTensor, needed: int, label: str, name: st
             problem = "has several hard links, which could lead out of the model's folder; copy it"
         elif length < needed or offset < 0 or path.stat().st_size < offset + length:
             problem = "is cut short; copy it again"
-    except (OSError, ValueError) as e:  # a NUL in the name, a loop of links
+    except (OSError, ValueError, RuntimeError) as e:  # a NUL in the name, a loop of links
         problem = f"is no usable path ({e})"
     if problem:
         message = f"{name}: the weights of {label!r} are in {where!r}, which {problem}"
@@ -120,7 +125,7 @@ def check_values(model: ir.Model, name: str) -> None:
     graph = model.graph
     seen = {value.name or "" for value in (*graph.inputs, *graph.initializers.values())}
     for node in graph:
-        for read in (v.name for v in node.inputs if v is not None):
+        for read in (*names_of(node.inputs), *captured_by(node)):
             if read and read not in seen:
                 message = f"{name}: node {node.name!r} ({node.op_type}) reads {read!r}, which nothing writes"
                 raise ModelError(message, code="model-undefined")

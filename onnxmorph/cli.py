@@ -5,15 +5,17 @@ Exit codes: 0 fine, 1 cannot do it, 2 wrong usage, 130 interrupted, 141 the read
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
@@ -27,9 +29,33 @@ if TYPE_CHECKING:
 # The base of every complaint about arguments. typer has carried its own copy of click since 0.2x; both have this.
 UsageError: Any = typer.BadParameter.__mro__[1]
 
-By = Enum("By", {name: name for name in ("l1", "l2", "bn", "random")}, type=str)
-Init = Enum("Init", {name: name for name in ("preserve", "fresh")}, type=str)
-Data = Enum("Data", {name: name for name in ("digits", "cifar10")}, type=str)
+
+class By(StrEnum):
+    """Ways to rank channels."""
+
+    l1 = "l1"
+    l2 = "l2"
+    bn = "bn"
+    random = "random"
+
+
+class Init(StrEnum):
+    """Weights of new channels."""
+
+    preserve = "preserve"
+    fresh = "fresh"
+
+
+class Data(StrEnum):
+    """Images of the demo."""
+
+    digits = "digits"
+    cifar10 = "cifar10"
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_ABOUT = "Learn the width of every layer of an ONNX model for the resource you target; shrink it, expand it."
 
 app = typer.Typer(
     name="onnxmorph",
@@ -37,6 +63,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+
+def _help(text: str, example: str) -> str:
+    """Help with an example, whose line is kept as it is."""
+    return f"{text}\n\n\b\nExample:\n  {example}"
+
+
+def _command(example: str) -> Callable[[F], F]:
+    """Register a command; its help is its docstring with an example."""
+
+    def register(function: F) -> F:
+        return app.command(help=_help(inspect.cleandoc(function.__doc__ or ""), example))(function)
+
+    return register
 
 
 def _version(wanted: bool) -> None:
@@ -47,18 +87,13 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(help=_help(_ABOUT, "onnxmorph shrink resnet18.onnx -o small.onnx --budget flops=50%"))
 def _program(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Learn the width of every layer of an ONNX model for the resource you target; shrink it, expand it.
-
-    \b
-    Example:
-      onnxmorph shrink resnet18.onnx -o small.onnx --budget flops=50%
-    """
+    """Options of the program itself."""
 
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="The ONNX model.", show_default=False)]
@@ -88,14 +123,9 @@ Shapes = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
 
 
-@app.command()
+@_command("onnxmorph analyze resnet18.onnx --shape input:1,3,224,224")
 def analyze(model: Model, shape: Shapes = None, as_json: AsJson = False) -> None:
-    """Show what a model costs, which channels can go, and what one of each costs.
-
-    \b
-    Example:
-      onnxmorph analyze resnet18.onnx --shape input:1,3,224,224
-    """
+    """Show what a model costs, which channels can go, and what one of each costs."""
     from onnxmorph import report
 
     analysis = _analyze(model, shape)
@@ -104,7 +134,7 @@ def analyze(model: Model, shape: Shapes = None, as_json: AsJson = False) -> None
     _show(result)
 
 
-@app.command()
+@_command("onnxmorph shrink resnet18.onnx -o small.onnx --budget flops=50%")
 def shrink(
     model: Model,
     output: Out,
@@ -118,19 +148,16 @@ def shrink(
             help="Remove the channels that matter least until this holds, e.g. flops=50% or params=1.2M,flops=1G.",
         ),
     ] = None,
-    by: Annotated[By | None, typer.Option(help="With --budget: how channels are ranked.", show_default="l1")] = None,
+    by: Annotated[
+        By | None, typer.Option(help="With --budget: how channels are ranked, l1 if not given.", show_default=False)
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="With --budget: seed of --by random.")] = None,
     round_to: RoundTo = 1,
     save_structure: SaveStructure = None,
     shape: Shapes = None,
     as_json: AsJson = False,
 ) -> None:
-    """Remove channels and keep the trained weights of the others.
-
-    \b
-    Example:
-      onnxmorph shrink resnet18.onnx -o small.onnx --budget flops=50%
-    """
+    """Remove channels and keep the trained weights of the others."""
     if (structure is None) == (budget is None):
         raise UsageError("Give either --structure or --budget.")
     if structure is not None and (by is not None or seed is not None):
@@ -142,29 +169,24 @@ def shrink(
     lives = None if structure is None else _structure(structure)
     analysis = _analyze(model, shape, output, save_structure)
     with _working("Shrinking"):
-        how = (by or By["l1"]).value
+        how = (by or By.l1).value
         result = surgery.shrink(analysis, lives, budget=wanted, by=how, seed=seed or 0, round_to=round_to)
     _deliver(result, output, save_structure, as_json)
 
 
-@app.command()
+@_command("onnxmorph scale resnet18.onnx -o half.onnx --budget flops=50% --round-to 8")
 def scale(
     model: Model,
     output: Out,
     budget: BudgetIn,
     round_to: RoundTo = 1,
-    init: InitIn = Init["preserve"],
+    init: InitIn = Init.preserve,
     seed: Seed = 0,
     save_structure: SaveStructure = None,
     shape: Shapes = None,
     as_json: AsJson = False,
 ) -> None:
-    """Multiply all widths by one number, the largest that the budget allows.
-
-    \b
-    Example:
-      onnxmorph scale resnet18.onnx -o half.onnx --budget flops=50% --round-to 8
-    """
+    """Multiply all widths by one number, the largest that the budget allows."""
     _check_outputs([model], output, save_structure)
     from onnxmorph import surgery
 
@@ -175,14 +197,14 @@ def scale(
     _deliver(result, output, save_structure, as_json)
 
 
-@app.command()
+@_command("onnxmorph expand resnet18.onnx -o big.onnx --structure s.json --budget flops=100%")
 def expand(
     model: Model,
     structure: StructureIn,
     output: Out,
     budget: BudgetIn,
     round_to: RoundTo = 1,
-    init: InitIn = Init["preserve"],
+    init: InitIn = Init.preserve,
     seed: Seed = 0,
     save_structure: SaveStructure = None,
     shape: Shapes = None,
@@ -191,10 +213,6 @@ def expand(
     """Widen the live channels of a structure uniformly until the budget is full again.
 
     MODEL is the original that the structure was made from.
-
-    \b
-    Example:
-      onnxmorph expand resnet18.onnx -o big.onnx --structure s.json --budget flops=100%
     """
     _check_outputs([model, structure], output, save_structure)
     from onnxmorph import surgery
@@ -206,7 +224,7 @@ def expand(
     _deliver(result, output, save_structure, as_json)
 
 
-@app.command()
+@_command("onnxmorph verify resnet18.onnx small.onnx --structure s.json")
 def verify(
     model: Model,
     small: Annotated[Path, typer.Argument(metavar="SMALL", help="The shrunk model.", show_default=False)],
@@ -216,12 +234,7 @@ def verify(
     shape: Shapes = None,
     as_json: AsJson = False,
 ) -> int:
-    """Run a shrunk model against the original with the removed channels at zero; exit 1 above 1e-4.
-
-    \b
-    Example:
-      onnxmorph verify resnet18.onnx small.onnx --structure s.json
-    """
+    """Run a shrunk model against the original with the removed channels at zero; exit 1 above 1e-4."""
     from onnxmorph import report, surgery
 
     lives = _structure(structure)
@@ -232,30 +245,25 @@ def verify(
     return 0 if found.ok else 1
 
 
-@app.command()
+@_command("onnxmorph demo --out out/demo")
 def demo(
-    data: Annotated[Data, typer.Option(help="Which images to train on; digits need no download.")] = Data["digits"],
+    data: Annotated[Data, typer.Option(help="Which images to train on; digits need no download.")] = Data.digits,
     data_path: Annotated[Path | None, typer.Option(metavar="FILE", help="The file with the images of cifar10.")] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="The folder that everything is written to.")] = Path(
         "out/demo"
     ),
     seed: Seed = 0,
     as_json: AsJson = False,
-) -> None:
-    """Train a small network, shrink it to half its FLOPs, expand it again, and compare.
-
-    \b
-    Example:
-      onnxmorph demo --out out/demo
-    """
-    if data is Data["cifar10"] and data_path is None:
+) -> int:
+    """Train a small network, shrink it to half its FLOPs, expand it again, and compare."""
+    if data is Data.cifar10 and data_path is None:
         raise UsageError("--data cifar10 needs --data-path FILE, the file with its images.")
     try:
         from onnxmorph.adapters import demo as job
     except ImportError as e:
         message = f"the demo needs {e.name or 'its extra'}, which is not installed; pip install 'onnxmorph[demo]'"
         raise OnnxMorphError(message, code="demo-extra") from None
-    job.main(data=data.value, data_path=data_path, out=out, seed=seed, as_json=as_json)
+    return job.main(data=data.value, data_path=data_path, out=out, seed=seed, as_json=as_json)
 
 
 # -- steps of the commands -----------------------------------------------------------------------
@@ -336,7 +344,7 @@ def _deliver(result: Morphed, output: Path, save_structure: Path | None, as_json
 def _show(result: Any) -> None:
     """A JSON object, or a list of what rich can draw; in one piece, so that a closed pipe is met here."""
     if isinstance(result, dict):
-        sys.stdout.write(json.dumps(result, indent=2, allow_nan=False) + "\n")
+        _write(json.dumps(result, indent=2, allow_nan=False) + "\n")
         return
     from rich.console import Console
 
@@ -344,8 +352,20 @@ def _show(result: Any) -> None:
     console.width = min(console.width, 100)
     with console.capture() as drawn:
         for each in result:
-            console.print(each)
-    sys.stdout.write(drawn.get())
+            console.print(each, soft_wrap=isinstance(each, str))  # a path is not broken into lines
+    _write(drawn.get())
+
+
+class ReaderGone(Exception):
+    """Nobody reads stdout any more; not an OSError, of which typer would make exit code 1."""
+
+
+def _write(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise ReaderGone from None
 
 
 @contextmanager
@@ -373,8 +393,8 @@ def _explain(e: BaseException) -> tuple[int, str, str]:
     if isinstance(e, OSError):
         return 1, "system", f"{e.filename or 'the system'}: {e.strerror or e}; free it or choose another place"
     reason = f"{type(e).__name__}: {e}"
-    message = f"this is a bug of onnxmorph ({reason[:300]}); please report it with the model (ONNXMORPH_DEBUG=1 shows the traceback)"
-    return 1, "bug", message
+    advice = "please report it with the model; ONNXMORPH_DEBUG=1 shows the traceback"
+    return 1, "bug", f"this is a bug of onnxmorph ({reason[:300]}): {advice}"
 
 
 def _complain(code: str, message: str, as_json: bool) -> None:
@@ -391,10 +411,12 @@ def run(argv: Sequence[str]) -> int:
     as_json = "--json" in argv
     logging.getLogger("onnx_ir").setLevel(logging.CRITICAL)  # what it warns of ends as an error here
     try:
-        code = app(list(argv) or ["--help"], prog_name="onnxmorph", standalone_mode=False) or 0
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            code = app(list(argv) or ["--help"], prog_name="onnxmorph", standalone_mode=False) or 0
         code = code if argv else 2
         sys.stdout.flush()
-    except BrokenPipeError:
+    except (ReaderGone, BrokenPipeError):
         _drop_stdout()
         return 141
     except (KeyboardInterrupt, typer.Abort):

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from onnxmorph.axes import Array
+from onnxmorph.axes import Array, row_codes
 from onnxmorph.graph import Parameter
 from onnxmorph.polynomial import Terms, Widths, add, multiply
 from onnxmorph.propagate import Plan
@@ -34,9 +34,10 @@ class Sizes:
         if rows is None:
             return {(): size}
         if id(rows) not in self._found:
-            kinds, counts = np.unique(np.sort(self._group_of[rows], 1), axis=0, return_counts=True)
+            groups = np.sort(self._group_of[rows], 1)
+            _, first, counts = np.unique(row_codes(groups), return_index=True, return_counts=True)
             terms: dict[tuple[int, ...], int] = {}
-            for kind, count in zip(kinds.tolist(), counts.tolist(), strict=True):
+            for kind, count in zip(groups[first].tolist(), counts.tolist(), strict=True):
                 monomial = tuple(g for g in kind if g >= 0)
                 terms[monomial] = terms.get(monomial, 0) + count
             whole = {m: divmod(c, int(np.prod([self._widths[g] for g in m], dtype=np.int64))) for m, c in terms.items()}

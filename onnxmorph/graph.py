@@ -10,6 +10,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from onnxmorph.errors import ModelError
+
 Shape = tuple[int, ...]
 Known = NDArray[Any]
 
@@ -98,4 +100,13 @@ class Graph:
         """The values of a parameter; read from the file when asked for."""
         tensor = self.model.graph.initializers[name].const_value
         assert tensor is not None
-        return tensor.numpy()
+        return read(tensor, name)
+
+
+def read(tensor: ir.TensorProtocol, name: str) -> NDArray[Any]:
+    """The values of a tensor. Raises ModelError where the data do not fit its shape and type."""
+    try:
+        return np.asarray(tensor.numpy())
+    except (ValueError, TypeError, OSError) as e:
+        message = f"the data of tensor {name!r} cannot be read ({e}); copy or export the model again"
+        raise ModelError(message, code="model-tensor") from None

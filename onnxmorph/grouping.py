@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from onnxmorph.axes import Array, Channels
+from onnxmorph.axes import Array, Channels, row_codes
 
 
 @dataclass(frozen=True)
@@ -82,11 +81,12 @@ def is_regular(groups: Array, rows: Array) -> bool:
     """Whether positions with several channels come as full products of groups, each row equally often."""
     several = (groups >= 0).sum(1) > 1
     groups, rows = np.sort(groups[several], 1), np.sort(rows[several], 1)
-    kinds, which = np.unique(groups, axis=0, return_inverse=True)
-    for kind in range(len(kinds)):
-        same, counts = np.unique(rows[which.reshape(-1) == kind], axis=0, return_counts=True)
-        spread = [len(np.unique(column[column > 0])) for column in same.T if column.any()]
-        if len(same) != np.prod(spread) or counts.min() != counts.max():
+    codes = row_codes(groups)
+    for kind in np.unique(codes):
+        same = rows[codes == kind]
+        counts = np.unique(row_codes(same), return_counts=True)[1]
+        spread = [len(np.unique(column)) for column in same.T if column.any()]
+        if len(counts) != np.prod(spread) or counts.min() != counts.max():
             return False
     return True
 
@@ -98,6 +98,3 @@ def _mix(x: np.uint64) -> np.uint64:
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return x ^ (x >> np.uint64(31))
-
-
-Bool = NDArray[np.bool_]

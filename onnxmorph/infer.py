@@ -14,16 +14,17 @@ import onnx_ir as ir
 
 from onnxmorph.arithmetic import LARGEST, evaluate
 from onnxmorph.errors import ModelError
-from onnxmorph.graph import Known, Shape
+from onnxmorph.graph import Known, Shape, read
 
 MOST_ELEMENTS = 1 << 48  # of one tensor
+
 
 @lru_cache(maxsize=4096)
 def schema_of(domain: str, op: str, version: int) -> tuple[Any, tuple[str, ...], dict[str, Any]] | None:
     """The schema of an op, the names of its inputs and the defaults of its attributes; None if unknown."""
     try:
         schema = onnx.defs.get_schema(op, version, domain)
-    except onnx.defs.SchemaError:
+    except (onnx.defs.SchemaError, TypeError):  # or a version that is no 32-bit number, a name that is no text
         return None
     defaults = {}
     for key, attribute in schema.attributes.items():
@@ -31,6 +32,13 @@ def schema_of(domain: str, op: str, version: int) -> tuple[Any, tuple[str, ...],
             value = onnx.helper.get_attribute_value(attribute.default_value)
             defaults[key] = value.decode() if isinstance(value, bytes) else value
     return schema, tuple(p.name for p in schema.inputs), defaults
+
+
+def root_cause(e: BaseException) -> str:
+    """What went wrong, in one line: what onnx-ir was doing meanwhile says less."""
+    while isinstance(e.__cause__, (ValueError, ir.serde.SerdeError)):
+        e = e.__cause__
+    return " ".join(str(e).split())[:200] or type(e).__name__
 
 
 def names_of(values: Sequence[ir.Value | None]) -> tuple[str, ...]:
@@ -74,7 +82,8 @@ def infer(model: ir.Model, name: str, inputs: Mapping[str, Shape]) -> Inferred:
         known = dims is not None and all(d.HasField("dim_value") for d in dims)
         shape = found.shapes[key] = tuple(d.dim_value for d in dims) if known and dims is not None else None
         if shape is not None and prod(shape) > MOST_ELEMENTS:
-            message = f"{name}: tensor {key!r} has the size {'×'.join(map(str, shape))}, more than any machine holds; check the shapes"
+            size = "×".join(map(str, shape))
+            message = f"{name}: tensor {key!r} has the size {size}, more than any machine holds; check the shapes"
             raise ModelError(message, code="model-size")
         if ir.DataType(tensor.elem_type).is_floating_point():
             found.floats.add(key)
@@ -90,9 +99,9 @@ def infer(model: ir.Model, name: str, inputs: Mapping[str, Shape]) -> Inferred:
         shape = list(tensor.shape.numpy())
         record(key, onnx.helper.make_tensor_type_proto(int(tensor.dtype), shape))
         if not tensor.dtype.is_floating_point() or tensor.size <= 1:
-            found.known[key] = tensor.numpy()
+            found.known[key] = read(tensor, key)
         elif tensor.size <= 16:  # e.g. the scales of a Resize: a shape depends on them
-            protos[key] = onnx.numpy_helper.from_array(tensor.numpy(), key)
+            protos[key] = onnx.numpy_helper.from_array(read(tensor, key), key)
     for node in model.graph:
         version = node.version or model.opset_imports.get(node.domain, 0)
         entry = schema_of(node.domain, node.op_type, version)
@@ -106,7 +115,11 @@ def infer(model: ir.Model, name: str, inputs: Mapping[str, Shape]) -> Inferred:
                     found.derived.add(key)
                 record(key, onnx.helper.make_tensor_type_proto(_dtype(array), array.shape))
             continue
-        proto = ir.serde.serialize_node(node)
+        try:
+            proto = ir.serde.serialize_node(node)
+        except ir.serde.SerdeError as e:
+            message = f"{name}: node {node.name!r} is not readable ({root_cause(e)}); export or copy the model again"
+            raise ModelError(message, code="model-unreadable") from None
         needed = [i for i in proto.input if i] + list(captured_by(node))
         for key in needed:
             if key in found.known and key not in protos and found.known[key].size <= LARGEST:

@@ -22,7 +22,7 @@ from onnx_ir.passes import common as passes
 from onnxmorph.checks import check_functions, check_tensors, check_values, check_versions
 from onnxmorph.errors import ModelError, OutputError
 from onnxmorph.graph import Graph, Node, Parameter, Shape
-from onnxmorph.infer import captured_by, infer, names_of, schema_of
+from onnxmorph.infer import captured_by, infer, names_of, root_cause, schema_of
 
 Source = str | os.PathLike[str] | onnx.ModelProto | ir.Model
 
@@ -66,10 +66,7 @@ def _read(source: Source) -> tuple[ir.Model, str]:
     except MemoryError:
         raise
     except Exception as e:  # protobuf, IR and I/O errors share no base class
-        while isinstance(e.__cause__, ValueError):  # what onnx-ir was doing says less than what went wrong
-            e = e.__cause__
-        reason = " ".join(str(e).split())[:200]
-        message = f"{path}: not a readable ONNX model ({reason or type(e).__name__}); export or copy it again"
+        message = f"{path}: not a readable ONNX model ({root_cause(e)}); export or copy it again"
         raise ModelError(message, code="model-unreadable") from None
     if not len(model.graph) or not model.graph.outputs:
         raise ModelError(f"{path}: not an ONNX model, or an empty one", code="model-empty")
@@ -233,6 +230,10 @@ def save(model: ir.Model, path: str | os.PathLike[str]) -> None:
             if weights:
                 os.replace(Path(folder) / weights, target.parent / weights)
             os.replace(whole, target)
+    except ir.serde.SerdeError as e:
+        raise OutputError(
+            f"{target}: cannot be written ({root_cause(e)}); export the model again", code="output"
+        ) from None
     except OSError as e:
         raise OutputError(f"{target}: cannot be written ({e.strerror}); choose another place", code="output") from None
 

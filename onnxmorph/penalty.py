@@ -315,7 +315,7 @@ class Controller:
         """The first channels of an order, as few as meet the limits; all where that is not enough.
 
         Where the last of them would leave more than `SLACK` of the budget unused, later channels that save less
-        go in its place, if there are such.
+        go in its place; where none leaves so little, the one that leaves least.
         """
         owner, groups = self.analysis.group_of[order], len(self.widths)
         low, high = 0, len(order)
@@ -323,25 +323,33 @@ class Controller:
             middle = (low + high) // 2
             met = self._within(self.widths - np.bincount(owner[:middle], minlength=groups), limits)
             low, high = (low, middle) if met else (middle + 1, high)
-        tight = {name: most * (1 - SLACK) for name, most in self.limits.items()}
         widths = self.widths - np.bincount(owner[:high], minlength=groups)
-        if not high or not self._within(widths, tight):
+        used = self._used(widths)
+        if not high or used >= 1 - SLACK:
             return order[:high]
         widths[owner[high - 1]] += 1
-        chosen, too_much = list(range(high - 1)), {int(owner[high - 1])}
+        base, best, too_much = list(range(high - 1)), list(range(high)), {int(owner[high - 1])}
         for k in range(high, len(order)):
             g = int(owner[k])
             if g in too_much:
                 continue
             widths[g] -= 1
-            if self._within(widths, tight):
+            now = self._used(widths)
+            met = self._within(widths, limits)
+            if met and now > used:
+                best, used = [*base, k], now
+            if used >= 1 - SLACK:
+                break
+            if now < 1 - SLACK:
                 widths[g] += 1
                 too_much.add(g)
-                continue
-            chosen.append(k)
-            if self._within(widths, limits):
-                return order[chosen]
-        return order[:high]
+            else:
+                base.append(k)
+        return order[best]
+
+    def _used(self, widths: Widths) -> float:
+        """The share of the budget that these widths use; of several limits the tightest."""
+        return max(self.analysis.costs[name].value(widths) / max(most, 1) for name, most in self.limits.items())
 
     def _remove(self, channels: Array) -> None:
         if len(channels):

@@ -33,10 +33,10 @@ GROUPS = 20  # rows of the table of groups
 
 
 def plain(text: object) -> str:
-    """One line that is safe on a terminal: control and formatting characters as escapes.
+    r"""One line that is safe on a terminal: control and formatting characters as escapes.
 
-    >>> plain("a\\x1b[31m b\\n c")
-    'a\\\\x1b[31m b c'
+    >>> print(plain("a" + chr(27) + "[31m b"))
+    a\x1b[31m b
     """
     line = " ".join(str(text).split())
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
@@ -46,7 +46,7 @@ def shorten(text: object, width: int) -> str:
     """The end of a long name, which tells more than its beginning.
 
     >>> shorten("backbone.layer1.0.conv1.weight", 17)
-    '…r1.0.conv1.weight'
+    '…1.0.conv1.weight'
     """
     line = plain(text)
     return line if len(line) <= width else f"…{line[-width + 1 :]}"
@@ -133,7 +133,7 @@ def document(of: Analysis) -> Document:
 def analysis(of: Analysis) -> list[RenderableType]:
     """What ``analyze`` shows: costs by op, groups by cost, what is fixed and why."""
     heading = f"{of.graph.source}: {_plural(len(of.plans), 'op')}, {_plural(len(of.groups), 'channel group')}"
-    shown: list[RenderableType] = [Text(plain(heading), style="bold"), "", op_table(of), *_classic(of), ""]
+    shown: list[RenderableType] = [plain(heading), "", op_table(of), *_classic(of), ""]
     if of.groups:
         shown += [group_table(of), *_more_groups(of), ""]
     if of.fixed:
@@ -256,10 +256,11 @@ def morphed(of: Morphed, output: Path, structure: Path | None) -> list[Renderabl
         _row(table, name.replace("_", " "), amount(before[name]), amount(after[name]), share, bar)
     changed = [g for g in of.structure.groups if len(g.keep) != g.width]
     full, now = (sum(n) for n in ([g.width for g in of.structure.groups], of.structure.widths.tolist()))
-    widths = f"{len(changed)} of {_plural(len(of.structure.groups), 'channel group')} changed width: {full:,} → {now:,} channels."
+    groups = _plural(len(of.structure.groups), "channel group")
+    widths = f"{len(changed):,} of {groups} changed width: {full:,} → {now:,} channels."
     written = [str(output), *([] if structure is None else [str(structure)])]
-    lines = [widths, f"Written: {', '.join(written)}", *(f"Note: {note}." for note in of.notes)]
-    return [table, "", *(_line(plain(text)) for text in lines)]
+    notes = (_line(plain(f"Note: {note}.")) for note in of.notes)
+    return [table, "", _line(widths), *notes, *(f"  Written: {plain(path)}" for path in written)]
 
 
 # -- a verification ------------------------------------------------------------------------------
@@ -284,14 +285,10 @@ def verification_document(of: Verification) -> Document:
 def verification(of: Verification, small: Path) -> list[RenderableType]:
     """What ``verify`` shows: the verdict in one line, and what it rests on."""
     verdict = "equals" if of.ok else "DIFFERS FROM"
-    lines = [
-        f"{small} {verdict} the zero-masked original: largest relative difference {of.difference:.2g}, "
-        f"limit {TOLERANCE:g}, {_plural(of.samples, 'random input')}."
-    ]
+    measured = f"Largest relative difference {of.difference:.2g}, limit {TOLERANCE:g}"
+    lines = [f"{measured}, {_plural(of.samples, 'random input')}."]
     if of.folded:
         lines.append(f"Constants of removed channels, folded into biases, moved the output by {of.folded:.2g}.")
-    worst = sorted(of.outputs.items(), key=lambda item: -item[1])
-    if len(worst) > 1:
-        lines.append(f"Largest in output {worst[0][0]!r}.")
-    first, *rest = (plain(line) for line in lines)
-    return [Text(first, style="green" if of.ok else "bold red"), *(Text(line) for line in rest)]
+    if len(of.outputs) > 1:
+        lines.append(f"Largest in output {max(of.outputs, key=lambda name: of.outputs[name])!r}.")
+    return [plain(f"{small} {verdict} the zero-masked original."), *(_line(plain(text)) for text in lines)]

@@ -34,6 +34,12 @@ def _lines(table: Mapping[str, Any], depth: int) -> str:
     return ",\n".join(lines)
 
 
+def _whole(number: object) -> int:
+    if type(number) is not int:  # nor a bool
+        raise TypeError(f"{number!r} is no integer")
+    return number
+
+
 @dataclass(frozen=True)
 class Kept:
     """One group: its id, its full width in the model, and the channels that live, ascending.
@@ -63,7 +69,7 @@ class Structure:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @staticmethod
-    def of(analysis: Analysis, copies: Array, **provenance: Any) -> Structure:
+    def of(analysis: Analysis, copies: Array, /, **provenance: Any) -> Structure:
         """From the number of copies of every channel.
 
         Args:
@@ -132,17 +138,20 @@ class Structure:
                 message = f"structure version {version} is not supported (this onnxmorph reads version {VERSION})"
                 raise StructureError(message, code="structure-version")
             groups = tuple(
-                Kept(g["id"], int(g["width"]), tuple(sorted(int(i) for i in g["keep"]))) for g in document["groups"]
+                Kept(str(g["id"]), _whole(g["width"]), tuple(sorted(map(_whole, g["keep"]))))
+                for g in document["groups"]
             )
             for g in groups:
                 if g.keep and not 0 <= g.keep[0] <= g.keep[-1] < g.width:
                     raise StructureError(f"group {g.id!r} keeps indices outside 0 … {g.width - 1}", code="structure")
             parameters = {
-                name: {int(axis): tuple(kept) for axis, kept in axes.items()}
+                name: {int(axis): tuple(map(_whole, kept)) for axis, kept in axes.items()}
                 for name, axes in document["parameters"].items()
             }
-            return Structure(document["model"], groups, parameters, document["costs"], document.get("provenance", {}))
-        except (KeyError, TypeError, ValueError, AttributeError) as e:
+            return Structure(
+                document["model"], groups, parameters, document["costs"], dict(document.get("provenance", {}))
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as e:
             raise StructureError(
                 f"not a structure ({type(e).__name__}: {e}); write one with `shrink`", code="structure"
             ) from None
@@ -154,6 +163,8 @@ class Structure:
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Structure:
         """Read a document from a file. Raises StructureError."""
+        if not Path(path).is_file():  # nor a device, which may have no end
+            raise StructureError(f"{path}: there is no such file", code="structure-file")
         try:
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as e:

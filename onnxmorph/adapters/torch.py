@@ -21,9 +21,12 @@ from onnxmorph.structure import Structure
 
 __all__ = ["Morph", "load_weights", "resize"]
 
+OFTEN = 10  # steps
 METHODS = {"proximal": "rms", "loss": "max"}  # and how several scales of one channel combine there
 SQUARES = ("exp_avg_sq", "square_avg", "sum")  # its name in the state of the Adam family, RMSprop, Adagrad
 MAGNITUDES = ("auto", "norm", "lasso")
+
+Dead = list[tuple[Tensor, int, Tensor]]  # tensor, axis, positions
 
 
 class Morph:
@@ -97,7 +100,10 @@ class Morph:
         ids = [g.id for g in self.analysis.groups]
         self.locked = {ids[g]: locked[g] for g in sorted(locked)}
         self.magnitudes = {ids[g]: "norm" if g in norm else "lasso" for g in free}
-        self._dead: list[tuple[Tensor, int, Tensor]] = []
+        self._dead: Dead = []
+        self._dead_weights: Dead = []
+        self._buried = np.zeros(self.analysis.channels + 1, bool)
+        self._calls = 0
         self._controller = self._build(norm, set(free) - norm, steps)
         self._last_rates: tuple[float, ...] = ()
         with torch.no_grad():
@@ -110,7 +116,6 @@ class Morph:
         """After ``optimizer.step()``: shrink what lives by its price, silence what went."""
         control = self._controller
         if not control.done:
-            before = int(control.alive.sum()), int((control.fading == 0).sum())
             factors, rest = control.update(self._magnitudes.measure(), self._rates())
             if control.shrinks or not control.alive.all():
                 for each in (self._magnitudes.scales, self._magnitudes.weights):
@@ -118,13 +123,27 @@ class Morph:
                         each.multiply(factors)
             if self._rest.tensors and not control.alive.all():
                 self._rest.multiply(rest)
-            if before[1] != int((control.fading == 0).sum()):
-                self._dead = self._all.dead(control.fading != 0)
-        self._silence()
+            if ((control.fading == 0) != self._buried).any():
+                self._bury()
+        _zero(self._dead)
+        self._calls += 1
+        if self._calls % OFTEN == 0:
+            _zero(self._dead_weights)
 
-    def _silence(self) -> None:
-        for tensor, axis, positions in self._dead:
-            tensor.index_fill_(axis, positions, 0)
+    def _bury(self) -> None:
+        """Make what died zero for good, in the parameters and in what the optimizer remembers of them.
+
+        Weights around a silent channel get no gradient, so without momentum they stay zero by themselves; they
+        are most of the numbers, and zeroing them at every step would take longer than all the rest.
+        """
+        dead = self._controller.fading == 0
+        new, self._buried = dead & ~self._buried, dead
+        for slices in (*self._pinned, self._silenced):
+            for tensor, axis, positions in slices.dead(~new):
+                same = (v for v in self.optimizer.state.get(tensor, {}).values() if isinstance(v, Tensor))
+                _zero([(v, axis, positions) for v in (tensor, *same) if v.shape == tensor.shape])
+        self._dead = [place for slices in self._pinned for place in slices.dead(~dead)]
+        self._dead_weights = self._silenced.dead(~dead)
 
     def loss_term(self) -> Tensor:
         """``strength · Σ price · |magnitude|`` with gradient, a scalar: the published penalty, to add to the loss.
@@ -139,8 +158,7 @@ class Morph:
     def finish(self) -> None:
         """Meet the budget now, by removing what is worth least for its price, and freeze."""
         self._controller.finish(self._magnitudes.measure(), self._rates())
-        self._dead = self._all.dead(self._controller.fading != 0)
-        self._silence()
+        self._bury()
 
     # -- how it stands ---------------------------------------------------------------------------
 
@@ -183,8 +201,8 @@ class Morph:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken. Raises StructureError where it is of another model."""
         self._controller.restore(state)
-        self._dead = self._all.dead(self._controller.fading != 0)
-        self._silence()
+        self._buried[:] = False
+        self._bury()
 
     # -- set-up ----------------------------------------------------------------------------------
 
@@ -231,7 +249,12 @@ class Morph:
         how, channels = METHODS[self.method], self.analysis.channels + 1
         self._magnitudes = Magnitudes(slices(scales, by_norm), slices(weights, by_lasso), how, channels)
         self._rest = slices([p for g in norm for p in self._quiet(g) if p not in scales], by_norm)
-        self._all = slices([p for g in norm | lasso for p in self._whole(g)], by_norm | by_lasso)
+        # What is dead is kept zero: now and then the weights that a norm silences, the rest at every step.
+        self._silenced = slices([p for g in norm for p in self._whole(g) if p not in self._quiet(g)], by_norm)
+        self._pinned = (
+            slices([p for g in norm for p in self._quiet(g)], by_norm),
+            slices([p for g in lasso for p in self._whole(g)], by_lasso),
+        )
         shrinks, schedule = self.method == "proximal", Schedule.of(steps)
         return Controller(self.analysis, self.budget, schedule, by_norm | by_lasso, by_norm, shrinks=shrinks)
 
@@ -248,13 +271,18 @@ class Morph:
             rate_of = {id(p): torch.tensor([lr]) for lr, _, p in groups}
             self._last_rates, self._plain_rates = now, self._magnitudes.mean(rate_of)
         squares = {id(p): s for _, _, p in groups if (s := self._square(p)) is not None}
-        if not squares.keys() >= self._magnitudes.ids:
+        if not squares or not squares.keys() >= self._magnitudes.ids:
             return self._plain_rates
         root = np.sqrt(self._magnitudes.mean(squares))
-        return self._plain_rates / (root + max(eps for _, eps, _ in groups))
+        return self._plain_rates / np.maximum(root + max(eps for _, eps, _ in groups), 1e-30)
 
     def _square(self, parameter: Tensor) -> Tensor | None:
         """The optimizer's running mean square of the parameter's gradient, if it has one."""
         state = self.optimizer.state.get(parameter, {})
         found = next((state[k] for k in SQUARES if k in state), None)
         return found if isinstance(found, Tensor) and found.shape == parameter.shape else None
+
+
+def _zero(dead: Dead) -> None:
+    for tensor, axis, positions in dead:
+        tensor.index_fill_(axis, positions, 0)

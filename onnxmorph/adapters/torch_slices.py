@@ -112,7 +112,8 @@ class Magnitudes:
         return np.maximum(1, np.bincount(channel, sizes[at], minlength=self.channels)).astype(float)
 
     def _norms(self) -> Tensor:
-        return torch.cat([s.norms() for s in (self.scales, self.weights) if s.tensors])
+        parts = [s.norms() for s in (self.scales, self.weights) if s.tensors]
+        return torch.cat(parts) if parts else torch.zeros(0)
 
     def measure(self) -> Floats:
         """The magnitude of every channel, ``[channels]``; 0 where it has none."""

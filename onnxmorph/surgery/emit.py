@@ -17,7 +17,7 @@ from onnx_ir.passes import common as passes
 
 from onnxmorph.analysis import Analysis
 from onnxmorph.axes import Array
-from onnxmorph.graph import Node
+from onnxmorph.graph import Node, read
 from onnxmorph.notation import parse_term, size_of
 from onnxmorph.positions import count, take
 from onnxmorph.propagate import Plan
@@ -84,7 +84,7 @@ class Emitter:
             return
         tensor = value.const_value
         assert tensor is not None
-        array = tensor.numpy() if given is None else given
+        array = read(tensor, name) if given is None else given
         if given is None:
             for axis, rows in changed:
                 array = array.take(take(rows, self.copies).old, axis)

@@ -76,6 +76,8 @@ class _Folding:
             self.apply(plan)
         elif rule.keeps:
             self.move(plan)
+        elif plan.node.outputs[0] not in self.constant and any(_loud(values) for _, (_, values) in known):
+            self.drop(plan, "constants are not followed through it")  # nor is it silenced by its own scale
 
     def dead(self, name: str, axis: int) -> Mask:
         rows = self.analysis.rows[name][axis]
@@ -86,7 +88,7 @@ class _Folding:
         rows = (self.analysis.rows.get(name) or ())[axis : axis + 1]
         if rows and rows[0] is not None:
             values = np.where(self.dead(name, axis), values, np.nan)
-            if np.isfinite(values).any() and (values[np.isfinite(values)] != 0).any():
+            if np.isfinite(values).any():  # 0 as well: behind a sigmoid or a shift it is something
                 self.constant[name] = (axis, values)
 
     def silenced(self, plan: Plan) -> None:
@@ -120,7 +122,7 @@ class _Folding:
             if n in self.constant
         }
         if len(places) != 1:
-            return
+            return self.drop(plan, "they come along several axes")
         axis = places.pop()
         size = (node.out_shapes[0] or ())[axis]
         feeds: dict[str, Any] = {}
@@ -145,8 +147,13 @@ class _Folding:
         with np.errstate(all="ignore"):
             result: Any = ReferenceEvaluator(proto).run(None, feeds)
         values = np.asarray(result[0], np.float64)
-        if values.shape == (size,):
-            self.record(node.outputs[0], axis, values)
+        if values.shape != (size,):
+            return self.drop(plan, "they do not stay along their axis")
+        said = np.any([np.nan_to_num(self.constant[n][1]) != 0 for n in node.inputs if n in self.constant], 0)
+        if (said & np.isnan(values)).any():
+            self.drop(plan, "another input is not constant there")
+        self.record(node.outputs[0], axis, values)
+        return None
 
     def move(self, plan: Plan) -> None:
         """Constants go where their positions go."""
@@ -155,7 +162,8 @@ class _Folding:
         for name, axes in zip(plan.node.inputs, plan.equation.inputs, strict=False):
             if name in self.constant and axes is not None:
                 axis, values = self.constant[name]
-                _take_apart(axes[axis], values, plan.sizes, of)
+                if not _take_apart(axes[axis], values, plan.sizes, of):
+                    self.drop(plan, "they vary along several factors of the axis")
         for each in plan.spec.takes:
             if each.of in of:
                 of[each.new] = of[each.of][each.index]
@@ -166,6 +174,8 @@ class _Folding:
 
     def absorb(self, plan: Plan, i: int, axis: int, values: Values) -> None:
         """Add what removed constants contribute to the result, wherever a bias can take it."""
+        if not _loud(values):
+            return None
         node, equation = plan.node, plan.equation
         assert equation is not None and plan.rule is not None
         mine = equation.inputs[i]
@@ -236,22 +246,28 @@ class _Folding:
         return True
 
 
-def _take_apart(term: Term, values: Values, sizes: Mapping[str, int], of: dict[str, Values]) -> None:
-    """Values of an axis to values of its factors; a factor along which they vary with another gets none."""
+def _loud(values: Values) -> bool:
+    """Whether there is a constant other than 0."""
+    return bool(np.nan_to_num(values).any())
+
+
+def _take_apart(term: Term, values: Values, sizes: Mapping[str, int], of: dict[str, Values]) -> bool:
+    """Values of an axis to values of its factors; False if they vary along several factors, which then get none."""
     if isinstance(term, Factor):
         of[term.name] = values
-        return
+        return True
     parts = [size_of(each, sizes) for each in term.terms]
     if isinstance(term, Sum):
-        for each, piece in zip(term.terms, np.split(values, np.cumsum(parts)[:-1]), strict=True):
-            _take_apart(each, piece, sizes, of)
-        return
+        pieces = np.split(values, np.cumsum(parts)[:-1])
+        return all([_take_apart(each, piece, sizes, of) for each, piece in zip(term.terms, pieces, strict=True)])
     grid = values.reshape(parts)
+    found = not _loud(grid)
     for t, each in enumerate(term.terms):
         lines = np.moveaxis(grid, t, 0).reshape(parts[t], -1)
         first = lines[:, :1]
         if ((lines == first) | (np.isnan(lines) & np.isnan(first))).all():
-            _take_apart(each, first[:, 0], sizes, of)
+            found |= _take_apart(each, first[:, 0], sizes, of)
+    return found
 
 
 def _put_together(term: Term, sizes: Mapping[str, int], of: Mapping[str, Values]) -> Values:

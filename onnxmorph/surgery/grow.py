@@ -60,9 +60,11 @@ def _share(analysis: Analysis, copies: Array, weights: Weights, rng: np.random.G
     for plan, rows in zip(analysis.plans, analysis.factor_rows, strict=True):
         if not plan.node.counted or plan.equation is None:
             continue
-        averaged = [rows[n] for n in plan.equation.averaged]
-        if any(r is not None and len(np.unique(copies[r].prod(1))) > 1 for r in averaged):
+        copied = [copies[r].prod(1) for n in plan.equation.averaged if (r := rows[n]) is not None]
+        if any(len(np.unique(times[times > 0])) > 1 for times in copied):
             yield f"{plan.node} averages over channels that were not copied equally often"
+        elif any((times > 1).any() for times in copied) and not (plan.rule and (plan.rule.roles or plan.rule.keeps)):
+            yield f"{plan.node} shares out one total among copied channels"
         for factor in _summed(plan):
             of = rows.get(factor)
             if of is not None and (copies[of] > 1).any() and factor not in plan.equation.averaged:

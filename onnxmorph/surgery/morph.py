@@ -22,7 +22,7 @@ from onnxmorph.surgery.fold import fold
 from onnxmorph.surgery.grow import grown
 
 INITS = ("preserve", "fresh")
-MOST_PARAMETERS = 1 << 28  # of a model that grew more than a thousandfold
+MOST_PARAMETERS = 1 << 24  # of a model that grew more than a thousandfold
 
 
 @dataclass(frozen=True)

@@ -93,11 +93,16 @@ def as_csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
+def _empty_table(title: str, first: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False)
+    table.add_column(first, no_wrap=True)
+    return table
+
+
 def as_table(rows: Sequence[Row], batch: int) -> Table:
     """For people; shares are of the first row."""
-    table = Table(title="The networks compared", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    table.add_column("")
-    for heading in ("FLOPs", "", "params", "", f"ms per {batch}", "test accuracy"):
+    table = _empty_table("The networks compared", "")
+    for heading in ("FLOPs", "", "params", "", f"ms per {batch}", "accuracy"):
         table.add_column(heading, justify="right", no_wrap=True)
     first = rows[0]
     for row in rows:
@@ -109,8 +114,7 @@ def as_table(rows: Sequence[Row], batch: int) -> Table:
 
 def width_table(structure: Structure) -> Table:
     """Where the channels went."""
-    table = Table(title="Live channels", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    table.add_column("group")
+    table = _empty_table("Live channels", "group")
     for heading in ("before", "after"):
         table.add_column(heading, justify="right")
     table.add_column("")

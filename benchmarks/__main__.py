@@ -1,0 +1,47 @@
+"""Run the benchmarks that are named, or all; exit code 1 if an aim is missed."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import adapter, analysis
+from benchmarks.timing import Row, write
+
+ALL = {"analysis": analysis.run, "adapter": adapter.run}
+
+
+def show(name: str, rows: list[Row]) -> None:
+    table = Table(title=name, title_justify="left")
+    for column in ("what", "ms", "against", "ms", "ratio", "aim", ""):
+        table.add_column(column, justify="right" if column in ("ms", "ratio", "aim") else "left")
+    for row in rows:
+        cells = (
+            f"{row.ours * 1e3:.1f}",
+            row.against,
+            f"{row.theirs * 1e3:.1f}",
+            f"{row.ratio:.3f}",
+            f"≤ {row.bound:g}",
+        )
+        table.add_row(row.what, *cells, "holds" if row.holds else "[bold red]missed[/]")
+    Console().print(table)
+
+
+def main(names: list[str]) -> int:
+    unknown = set(names) - ALL.keys()
+    if unknown:
+        print(f"there is no benchmark {sorted(unknown)[0]!r}; there are {', '.join(ALL)}", file=sys.stderr)
+        return 2
+    good = True
+    for name in names or ALL:
+        rows = ALL[name]()
+        show(name, rows)
+        print(f"written: {write(name, rows).name}")
+        good = good and all(row.holds for row in rows)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

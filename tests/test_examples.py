@@ -1,0 +1,59 @@
+"""Every example runs as a user would run it, and does what it says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import onnxmorph
+from onnxmorph.structure import Structure
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def run(name: str, *arguments: object) -> str:
+    command = [sys.executable, EXAMPLES / name, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("examples")
+    printed = run("train_with_budget.py", folder)
+    assert "epoch 12" in printed
+    return folder
+
+
+def test_training_meets_the_budget(trained: Path) -> None:
+    small, structure = onnxmorph.analyze(trained / "small.onnx"), Structure.load(trained / "structure.json")
+    flops = small.costs["flops"].value(small.widths)
+    assert flops == structure.costs["after"]["flops"]
+    assert 0.49 <= flops / structure.costs["before"]["flops"] <= 0.50
+
+
+def test_structure_is_applied_by_indexing(trained: Path, tmp_path: Path) -> None:
+    run("apply_structure.py", trained / "structure.json", trained / "weights.pt", tmp_path / "small.pt")
+    small = torch.load(tmp_path / "small.pt", weights_only=True)
+    parameters = onnxmorph.analyze(trained / "small.onnx").parameters
+    assert parameters.keys() <= small.keys()
+    for name, parameter in parameters.items():
+        assert tuple(small[name].shape) == tuple(parameter.shape), name
+
+
+def test_shrinking_without_training(trained: Path, tmp_path: Path) -> None:
+    printed = run("shrink_without_training.py", trained / "small.onnx", tmp_path / "smaller.onnx")
+    assert "zero-masked" in printed
+    before, after = (onnxmorph.analyze(p) for p in (trained / "small.onnx", tmp_path / "smaller.onnx"))
+    share = after.costs["flops"].value(after.widths) / before.costs["flops"].value(before.widths)
+    assert 0.6 < share <= 0.7
+
+
+def test_every_example_is_run_here() -> None:
+    text = Path(__file__).read_text(encoding="utf-8")
+    assert [p.name for p in EXAMPLES.glob("*.py") if p.name not in text] == []

@@ -1,0 +1,118 @@
+"""Imports run one way, and no deep-learning framework is loaded on the way."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import onnxmorph
+
+PACKAGE = Path(onnxmorph.__file__).parent
+FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "flax", "paddle", "mxnet", "sklearn"}
+
+# Each layer may import the layers above it in this list, and itself where it is a package.
+LAYERS = """
+errors
+axes polynomial arithmetic
+notation positions graph
+infer
+checks
+model
+rules
+propagate
+cost grouping
+analysis
+budget structure importance graphs
+search penalty
+surgery
+report
+adapters
+cli
+cli_reference
+""".strip().splitlines()
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
+
+
+def modules() -> list[Path]:
+    return [p for p in sorted(PACKAGE.rglob("*.py")) if p != PACKAGE / "__init__.py"]
+
+
+def layer_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    """The dotted names that a file imports, wherever in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def own(path: Path) -> set[str]:
+    """The layers of this package that a file imports."""
+    found = {name.split(".")[1] for name in imported(path) if name.startswith("onnxmorph.")}
+    return found - set(onnxmorph.__all__) - {"__version__", "converters"}
+
+
+def test_every_module_has_a_layer() -> None:
+    assert {layer_of(path) for path in modules()} == set(LEVEL)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_run_one_way(path: Path) -> None:
+    mine = layer_of(path)
+    package = (PACKAGE / mine).is_dir()
+    against = {name for name in own(path) if LEVEL[name] >= LEVEL[mine] and not (package and name == mine)}
+    assert not against, f"{mine} imports {against}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_only_the_demo_command_reads_an_adapter(path: Path) -> None:
+    if layer_of(path) == "adapters":
+        return
+    readers = {name for name in imported(path) if name.startswith(("onnxmorph.adapters", "onnxmorph.converters"))}
+    assert readers <= ({"onnxmorph.adapters.demo"} if layer_of(path) == "cli" else set())
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_frameworks_are_imported_by_adapters_only(path: Path) -> None:
+    if layer_of(path) != "adapters":
+        assert not FRAMEWORKS & {name.split(".")[0] for name in imported(path)}
+
+
+def test_every_exported_name_resolves() -> None:
+    assert sorted(onnxmorph.__all__) == sorted(set(onnxmorph.__all__))
+    for name in onnxmorph.__all__:
+        assert getattr(onnxmorph, name).__name__ == name
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="nonsense"):
+        onnxmorph.nonsense  # noqa: B018 - the access is the test
+
+
+def loaded(code: str) -> set[str]:
+    """The top-level packages that are loaded after `code`."""
+    script = f"{code}\nimport sys; print(*{{name.split('.')[0] for name in sys.modules}})"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
+    return set(result.stdout.split())
+
+
+def test_import_loads_no_framework() -> None:
+    names = ", ".join(onnxmorph.__all__)
+    assert not FRAMEWORKS & loaded(f"import onnxmorph\nfrom onnxmorph import {names}")
+    assert "onnx" not in loaded("import onnxmorph")
+
+
+def test_help_loads_neither_onnx_nor_a_framework() -> None:
+    found = loaded("from onnxmorph.cli import run\nassert run(['--help']) == 0 and run(['shrink', '--help']) == 0")
+    assert not (FRAMEWORKS | {"onnx", "onnx_ir", "onnxruntime", "networkx", "numpy"}) & found
