@@ -11,7 +11,6 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from full_nets import resnet18, resnet50, vit_b_16
-
 from onnxmorph.converters.torch import export
 
 IMAGE = torch.zeros(1, 3, 224, 224)

@@ -249,9 +249,7 @@ def _silence() -> Iterator[None]:
 
 def _save(model: ir.Model, path: Path) -> None:
     """Write to a new folder beside ``path``, then move into place: no reader sees half a model."""
-    weights = sum(
-        v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None
-    )
+    weights = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
     data = f"{path.name}.data" if weights > _SINGLE_FILE_BYTES else None
     try:
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
@@ -261,7 +259,6 @@ def _save(model: ir.Model, path: Path) -> None:
             os.replace(Path(folder, path.name), path)
     except OSError as error:
         raise OutputError(
-            f"{path} cannot be written ({error.strerror or error}); "
-            "choose a folder that exists and is writable",
+            f"{path} cannot be written ({error.strerror or error}); choose a folder that exists and is writable",
             code="output-write",
         ) from error

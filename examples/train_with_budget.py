@@ -14,7 +14,7 @@ import onnxmorph
 from onnxmorph.adapters.torch import Morph, load_weights, resize
 from onnxmorph.converters.torch import export
 
-EPOCHS, BATCH = 12, 64
+EPOCHS, BATCH = 10, 64
 out = Path(sys.argv[1] if len(sys.argv) > 1 else "out/examples")
 out.mkdir(parents=True, exist_ok=True)
 torch.manual_seed(0)
@@ -22,11 +22,11 @@ torch.manual_seed(0)
 pixels, labels = (torch.from_numpy(a) for a in load_digits(return_X_y=True))
 images = pixels.float().view(-1, 1, 8, 8) / 16
 model = nn.Sequential(
-    *(nn.Conv2d(1, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2)),
-    *(nn.Conv2d(32, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(2)),
-    *(nn.Flatten(), nn.Linear(256, 10)),
+    *(nn.Conv2d(1, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2)),
+    *(nn.Conv2d(16, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2)),
+    *(nn.Flatten(), nn.Linear(128, 10)),
 )
-optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+optimizer = torch.optim.Adam(model.parameters(), 3e-3)
 
 morph = Morph(model, images[:2], optimizer, "flops=50%", steps=EPOCHS * (len(images) // BATCH))  # the first line
 for epoch in range(EPOCHS):

@@ -58,9 +58,7 @@ def draw(shape: Sequence[int]) -> Tensor:
     return torch.randn(*shape) + torch.randn(*shape[:2], *[1] * (len(shape) - 2))
 
 
-def conv_bn(
-    i: int, o: int, k: int = 3, s: int = 1, g: int = 1, act: nn.Module | None = None
-) -> nn.Sequential:
+def conv_bn(i: int, o: int, k: int = 3, s: int = 1, g: int = 1, act: nn.Module | None = None) -> nn.Sequential:
     """Convolution without bias, BatchNorm, activation (ReLU unless told)."""
     return nn.Sequential(
         nn.Conv2d(i, o, k, s, k // 2, groups=g, bias=False),
@@ -88,9 +86,7 @@ class Residual(nn.Module):
 class SqueezeExcite(nn.Module):
     """Gate every channel by the pooled input."""
 
-    def __init__(
-        self, c: int, hidden: int, act: type[nn.Module] = nn.ReLU, gate: type[nn.Module] = nn.Sigmoid
-    ) -> None:
+    def __init__(self, c: int, hidden: int, act: type[nn.Module] = nn.ReLU, gate: type[nn.Module] = nn.Sigmoid) -> None:
         super().__init__()
         self.fc1, self.fc2, self.act, self.gate = (
             nn.Conv2d(c, hidden, 1),
@@ -112,9 +108,7 @@ def basic_block(i: int, o: int, s: int = 1) -> Residual:
 
 
 def bottleneck(i: int, mid: int, o: int, s: int = 1, g: int = 1) -> Residual:
-    body = nn.Sequential(
-        conv_bn(i, mid, 1), conv_bn(mid, mid, 3, s, g), conv_bn(mid, o, 1, act=nn.Identity())
-    )
+    body = nn.Sequential(conv_bn(i, mid, 1), conv_bn(mid, mid, 3, s, g), conv_bn(mid, o, 1, act=nn.Identity()))
     skip = conv_bn(i, o, 1, s, act=nn.Identity()) if s > 1 or i != o else None
     return Residual(body, skip, nn.ReLU())
 
@@ -133,9 +127,7 @@ def resnet() -> nn.Module:
 
 @net("resnet_bottleneck", IMAGE)
 def resnet_bottleneck() -> nn.Module:
-    return nn.Sequential(
-        conv_bn(3, 8), bottleneck(8, 4, 16), bottleneck(16, 4, 16), bottleneck(16, 6, 20, 2), head(20)
-    )
+    return nn.Sequential(conv_bn(3, 8), bottleneck(8, 4, 16), bottleneck(16, 4, 16), bottleneck(16, 6, 20, 2), head(20))
 
 
 @net("resnext", IMAGE)
@@ -199,9 +191,7 @@ class DenseLayer(nn.Module):
 
 @net("densenet", IMAGE)
 def densenet() -> nn.Module:
-    transition = nn.Sequential(
-        nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 8, 1, bias=False), nn.AvgPool2d(2)
-    )
+    transition = nn.Sequential(nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 8, 1, bias=False), nn.AvgPool2d(2))
     return nn.Sequential(
         conv_bn(3, 8, 3, 2), DenseLayer(8, 4), DenseLayer(12, 4), transition, DenseLayer(8, 4),
         DenseLayer(12, 4), nn.BatchNorm2d(16), nn.ReLU(), head(16),
@@ -265,9 +255,7 @@ class ShuffleBlock(nn.Module):
             conv_bn(i, half, 1), conv_bn(half, half, 3, s, half, nn.Identity()), conv_bn(half, half, 1)
         )
         self.left = (
-            nn.Sequential(conv_bn(c, c, 3, s, c, nn.Identity()), conv_bn(c, half, 1))
-            if s > 1
-            else nn.Identity()
+            nn.Sequential(conv_bn(c, c, 3, s, c, nn.Identity()), conv_bn(c, half, 1)) if s > 1 else nn.Identity()
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -498,9 +486,7 @@ class PaddedShortcut(nn.Module):
 @net("padded_shortcut", IMAGE)
 def padded_shortcut() -> nn.Module:
     body = nn.Sequential(conv_bn(8, 12, 3, 2), conv_bn(12, 12, act=nn.Identity()))
-    return nn.Sequential(
-        conv_bn(3, 8), Residual(body, PaddedShortcut(2), nn.ReLU()), basic_block(12, 12), head(12)
-    )
+    return nn.Sequential(conv_bn(3, 8), Residual(body, PaddedShortcut(2), nn.ReLU()), basic_block(12, 12), head(12))
 
 
 @net("split_uneven", IMAGE)
@@ -564,9 +550,7 @@ def glu() -> nn.Module:
 
 @net("squeeze_excite", IMAGE)
 def squeeze_excite() -> nn.Module:
-    return nn.Sequential(
-        conv_bn(3, 8), SqueezeExcite(8, 5), conv_bn(8, 12), SqueezeExcite(12, 6, nn.SiLU), head(12)
-    )
+    return nn.Sequential(conv_bn(3, 8), SqueezeExcite(8, 5), conv_bn(8, 12), SqueezeExcite(12, 6, nn.SiLU), head(12))
 
 
 @net("channel_softmax", IMAGE)

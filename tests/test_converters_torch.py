@@ -83,9 +83,7 @@ def test_batch_norm_is_a_node_of_its_own_parameters(case: Exported) -> None:
 def test_a_convolution_without_bias_stays_without(case: Exported) -> None:
     module, _, model = case
     convolutions = [node for node in model.graph if node.op_type in ("Conv", "ConvTranspose")]
-    biases = {
-        node.inputs[2].name for node in convolutions if len(node.inputs) > 2 and node.inputs[2] is not None
-    }
+    biases = {node.inputs[2].name for node in convolutions if len(node.inputs) > 2 and node.inputs[2] is not None}
     assert biases <= set(module.state_dict())
 
 
@@ -200,9 +198,7 @@ def test_the_file_is_the_model(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
 
 
-def test_weights_too_large_for_one_file_go_to_a_second(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_weights_too_large_for_one_file_go_to_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(converter, "_SINGLE_FILE_BYTES", 10_000)
     module = nn.Linear(64, 64)
     x = torch.randn(2, 64)
@@ -257,9 +253,7 @@ class Forward(nn.Module):
     ],
     ids=["fixed-batch", "batch-branch", "data-branch", "no-such-op", "wrong-shape"],
 )
-def test_what_cannot_be_exported_says_why(
-    function: Callable[[Tensor], Tensor], code: str, words: str
-) -> None:
+def test_what_cannot_be_exported_says_why(function: Callable[[Tensor], Tensor], code: str, words: str) -> None:
     module = Forward(function).train()
     with pytest.raises(ConversionError, match=words) as caught:
         export(module, torch.randn(2, 16))
