@@ -9,9 +9,9 @@ from pathlib import Path
 import onnx_ir as ir
 import pytest
 import torch
-from exported import exported
 from typer.testing import CliRunner
 
+from exported import exported
 from onnxmorph.cli import app
 
 README = Path(__file__).parents[1] / "README.md"
