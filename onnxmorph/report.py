@@ -112,6 +112,7 @@ def document(of: Analysis) -> Document:
     prices = {name: cost.gradient(widths).tolist() for name, cost in of.costs.items()}
     return {
         "model": of.graph.source,
+        "fingerprint": of.graph.fingerprint,
         "costs": _costs(of),
         "groups": [
             {

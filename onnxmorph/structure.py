@@ -111,12 +111,15 @@ class Structure:
                 f"{analysis.graph.fingerprint}); give the model it was made from"
             )
             raise StructureError(message, code="structure-model")
-        mine, theirs = [(g.id, g.width) for g in analysis.groups], [(g.id, g.width) for g in self.groups]
-        if mine != theirs:
+        of = {g.id: g for g in self.groups}
+        if len(of) != len(self.groups) or {(g.id, g.width) for g in analysis.groups} != {
+            (g.id, g.width) for g in self.groups
+        }:
             raise StructureError("the structure's groups are not those of the model", code="structure-groups")
         copies = np.ones(analysis.channels + 1, np.int64)
-        for group, kept in zip(analysis.groups, self.groups, strict=True):
-            copies[group.start + 1 : group.start + 1 + group.width] = np.bincount(kept.keep, minlength=group.width)
+        for group in analysis.groups:
+            kept = np.bincount(of[group.id].keep, minlength=group.width)
+            copies[group.start + 1 : group.start + 1 + group.width] = kept
         return copies
 
     def to_json(self) -> str:
@@ -126,7 +129,7 @@ class Structure:
 
     @staticmethod
     def from_json(text: str) -> Structure:
-        """Read a document.
+        """Read a document. Only `version`, `model` and `groups` are needed: the rest follows from the model.
 
         Raises:
             StructureError: it is no structure, or of a newer version.
@@ -146,10 +149,14 @@ class Structure:
                     raise StructureError(f"group {g.id!r} keeps indices outside 0 … {g.width - 1}", code="structure")
             parameters = {
                 name: {int(axis): tuple(map(_whole, kept)) for axis, kept in axes.items()}
-                for name, axes in document["parameters"].items()
+                for name, axes in document.get("parameters", {}).items()
             }
             return Structure(
-                document["model"], groups, parameters, document["costs"], dict(document.get("provenance", {}))
+                document["model"],
+                groups,
+                parameters,
+                dict(document.get("costs", {})),
+                dict(document.get("provenance", {})),
             )
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as e:
             raise StructureError(

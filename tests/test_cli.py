@@ -73,6 +73,7 @@ def test_analyze_prints_the_document(net: Path, capsys: Capture) -> None:
     found = asked(capsys, "analyze", net)
     analysis = analyze(net)
     assert found["model"] == str(net)
+    assert found["fingerprint"] == analysis.graph.fingerprint
     assert found["costs"] == {name: analysis.costs[name].value(analysis.widths) for name in NAMES}
     assert [(g["id"], g["width"]) for g in found["groups"]] == [("k1:0", 16), ("k2:0", 8)]
     first = found["groups"][0]

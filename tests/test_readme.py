@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from exported import exported
 from onnxmorph.cli import app
+from onnxmorph.surgery.verify import relative, run_session
 
 README = Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
@@ -45,9 +46,13 @@ def test_python(here: Path) -> None:
         "loss": torch.nn.CrossEntropyLoss(),
         "loader": [(images, torch.zeros(len(images), dtype=torch.long))] * 3,
     }
-    assert len(BLOCKS) == 3
+    assert len(BLOCKS) == 4
     for block in BLOCKS:
         exec(block, names)
     costs = names["wide"].structure.costs
     assert 0.95 < costs["after"]["flops"] / costs["before"]["flops"] <= 1
     assert names["small"](images).shape == module(images).shape
+    with torch.no_grad():
+        ours = names["wider"].eval()(images).numpy()
+    theirs = run_session(names["wide"].model)({names["wide"].model.graph.inputs[0].name: images.numpy()})[0]
+    assert relative(theirs, ours) <= 1e-5
