@@ -12,10 +12,8 @@ import io
 import json
 import logging
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import onnx_ir as ir
 import torch
@@ -23,7 +21,8 @@ from onnx_ir.passes import common as passes
 from onnxscript import optimizer
 from torch import Tensor, nn
 
-from onnxmorph.errors import ConversionError, OutputError
+from onnxmorph.errors import ConversionError
+from onnxmorph.model import save
 
 #: Key in ``model.metadata_props``: JSON, from each further name of a shared tensor to the name in the graph.
 TIED_NAMES = "onnxmorph.tied_names"
@@ -31,9 +30,6 @@ TIED_NAMES = "onnxmorph.tied_names"
 # Written explicitly: newer defaults of the exporter may be ahead of the installed ONNX Runtime.
 _OPSET = 20
 _IR_VERSION = 10
-
-# A protobuf message ends at 2 GiB; weights beyond this go to a second file, "<name>.data".
-_SINGLE_FILE_BYTES = 1_900_000_000
 
 
 def export(
@@ -54,7 +50,7 @@ def export(
     The module itself (training flags, device, gradients) stays as it is.
 
     Raises ConversionError with the code ``torch-inputs``, ``torch-batch``, ``torch-export`` or
-    ``torch-onnxscript``, and OutputError (``output-write``) where ``path`` cannot be written.
+    ``torch-onnxscript``, and OutputError where ``path`` cannot be written.
     """
     inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
     if not inputs or not all(isinstance(x, Tensor) for x in inputs):
@@ -78,7 +74,7 @@ def export(
     if tied:
         model.metadata_props[TIED_NAMES] = json.dumps(tied)
     if path is not None:
-        _save(model, Path(path))
+        save(model, path)
     return model
 
 
@@ -245,20 +241,3 @@ def _silence() -> Iterator[None]:
                 yield
     finally:
         logging.disable(disabled)
-
-
-def _save(model: ir.Model, path: Path) -> None:
-    """Write to a new folder beside ``path``, then move into place: no reader sees half a model."""
-    weights = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
-    data = f"{path.name}.data" if weights > _SINGLE_FILE_BYTES else None
-    try:
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-            ir.save(model, Path(folder, path.name), external_data=data)
-            if data is not None:
-                os.replace(Path(folder, data), path.with_name(data))
-            os.replace(Path(folder, path.name), path)
-    except OSError as error:
-        raise OutputError(
-            f"{path} cannot be written ({error.strerror or error}); choose a folder that exists and is writable",
-            code="output-write",
-        ) from error

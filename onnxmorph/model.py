@@ -24,6 +24,8 @@ from onnxmorph.errors import ModelError, OutputError
 from onnxmorph.graph import Graph, Node, Parameter, Shape
 from onnxmorph.infer import captured_by, infer, names_of, root_cause, schema_of
 
+SINGLE_FILE = 1_500_000_000  # bytes of weights; a protobuf ends at 2 GB
+
 Source = str | os.PathLike[str] | onnx.ModelProto | ir.Model
 
 
@@ -223,7 +225,7 @@ def save(model: ir.Model, path: str | os.PathLike[str]) -> None:
     try:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".onnxmorph-") as folder:
             whole = Path(folder) / target.name
-            weights = f"{target.name}.data" if size > 1_500_000_000 else None
+            weights = f"{target.name}.data" if size > SINGLE_FILE else None
             if weights is None:  # whatever still lies in files beside the source
                 ir.external_data.load_to_model(model)
             ir.save(model, whole, external_data=weights)

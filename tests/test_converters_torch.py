@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import onnxmorph.converters.torch as converter
+import onnxmorph.model
 from exported import NAMES, Exported, exported
 from full_nets import resnet18, resnet50, vit_b_16
 from nets import NETS, Example
@@ -199,7 +199,7 @@ def test_the_file_is_the_model(tmp_path: Path) -> None:
 
 
 def test_weights_too_large_for_one_file_go_to_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(converter, "_SINGLE_FILE_BYTES", 10_000)
+    monkeypatch.setattr(onnxmorph.model, "SINGLE_FILE", 10_000)
     module = nn.Linear(64, 64)
     x = torch.randn(2, 64)
     export(module, x, tmp_path / "net.onnx")
@@ -218,7 +218,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(ir, "save", full)
     with pytest.raises(OutputError, match="No space left") as caught:
         export(*small(), path)
-    assert caught.value.code == "output-write"
+    assert caught.value.code == "output"
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["net.onnx"]
 

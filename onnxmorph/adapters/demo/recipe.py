@@ -12,8 +12,7 @@ class Recipe:
     """One run of the demo.
 
     The seed network is trained for ``seed_epochs``; every morphed network and both width multipliers then
-    for ``morph_epochs + tune_epochs`` more, by the same schedule. Each phase warms up to ``rate`` and decays
-    along a cosine.
+    for ``morph_epochs + tune_epochs`` more, at the same learning rates, with the same batches.
     """
 
     data: str
@@ -47,12 +46,12 @@ RECIPES = {
         data="digits",
         train_images=600,
         test_images=1197,
-        widths=(8, 16),
+        widths=(16, 16),
         depth=1,
         batch=50,
         rate=0.1,
         decay=1e-4,
-        shift=1,
+        shift=2,
         flip=False,
         seed_epochs=60,
         morph_epochs=60,
@@ -66,16 +65,16 @@ RECIPES = {
         data="cifar10",
         train_images=10_000,
         test_images=10_000,
-        widths=(16, 32, 64),
+        widths=(20, 20, 20),
         depth=1,
         batch=100,
         rate=0.1,
         decay=5e-4,
         shift=3,
         flip=True,
-        seed_epochs=10,
-        morph_epochs=10,
-        tune_epochs=10,
+        seed_epochs=5,
+        morph_epochs=5,
+        tune_epochs=5,
         threads=2,
         latency_batch=16,
         latency_rounds=100,
