@@ -178,6 +178,10 @@ class _Walk:
         rule = TABLE.get(("" if node.domain == "ai.onnx" else node.domain, node.type))
         if rule is None or node.captured:
             return self.refuse(node, "unknown-op", "no rule covers this op")
+        if not (node.counted or rule.reads_shape or any(self.has_channels(n) for n in node.inputs)):
+            self.plans.append(Plan(node, rule, Spec(""), None, {}, {}))  # arithmetic on integers: no channels
+            self.labels.update((n, (None,) * len(s)) for n, s in zip(node.outputs, node.out_shapes, strict=True) if s)
+            return None
         spec = rule.bind(node)
         if spec.refuse:
             return self.refuse(node, *spec.refuse)
@@ -207,6 +211,11 @@ class _Walk:
         for name, labels in zip(node.outputs, outputs, strict=False):
             if name:
                 self.labels[name] = labels
+
+    def has_channels(self, name: str) -> bool:
+        """Whether a tensor is a parameter, or has an axis that may change."""
+        labels = self.labels.get(name) or ()
+        return name in self.graph.parameters or any(isinstance(each, np.ndarray) for each in labels)
 
     def label(self, name: str) -> None:
         """Give a parameter its fresh channels when it is first used as such."""

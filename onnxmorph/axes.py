@@ -89,7 +89,7 @@ class Channels:
             self.fix(high[low == 0], reason)
             for one, other in ((low, high), (high, low)):
                 held = self._why[one] > 0
-                for number in np.unique(self._why[one[held]]):
+                for number in np.unique(self._why[one[held]]) if held.any() else ():
                     self.fix(other[self._why[one] == number], int(number))
             free = (low > 0) & (self._why[low] == 0) & (self._why[high] == 0)
             low, high = low[free], high[free]
@@ -140,8 +140,12 @@ class Channels:
                 if not isinstance(side, int):
                     self.fix(side, other if isinstance(other, int) else reason)
             return
-        if x is y:
+        if x is y or np.array_equal(x, y):
             return
+        if x.shape[1] == y.shape[1] == 1:  # by far the most frequent: one channel each, none of them defined
+            one, other = self.find(x[:, 0]), self.find(y[:, 0])
+            if not (self._left[one].any() or self._left[other].any()):
+                return self.unite(one, other, reason)
         x, y = self.resolve(x), self.resolve(y)
         x, y = _without(x, y), _without(y, x)
         in_x, in_y = (x > 0).sum(1), (y > 0).sum(1)

@@ -6,10 +6,11 @@ all factors of all ops. Two channels of a group therefore cost the same and are 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnxmorph.axes import Array, Channels, row_codes
 
@@ -40,14 +41,16 @@ def group(
         irregular: the reason for positions that are no product of groups.
         bare: the reason for channels that no parameter has.
     """
-    unique = {id(a): a for a in (*parameters, *factors)}
+    given = {id(a): a for a in (*parameters, *factors)}
     while True:
-        resolved = {key: channels.resolve(a) for key, a in unique.items()}
-        top = 1 + max((int(a.max(initial=0)) for a in resolved.values()), default=0)
+        resolved, places = _settle(channels, given)
+        top = 1 + max((int(a.max(initial=0)) for a, _ in places), default=0)
         signature = np.zeros(top, np.uint64)
-        for place, rows in enumerate(resolved.values()):
+        start = 0
+        for rows, count in places:
+            numbers = np.arange(start, start := start + count, dtype=np.uint64) * np.uint64(16)
             for j, column in enumerate(rows.T):
-                np.add.at(signature, column, _mix(np.uint64(place * 16 + j + 1)))
+                np.add.at(signature, column, _mix(numbers + np.uint64(j + 1)).sum())
         owned = np.zeros(top, bool)
         for a in parameters:
             owned[resolved[id(a)]] = True
@@ -68,13 +71,33 @@ def group(
         by_group = np.argsort(group_of_root, kind="stable")
         number[roots[by_group]] = np.arange(1, len(roots) + 1)
         group_of = np.concatenate([[-1], group_of_root[by_group]]).astype(np.int64)
-        broken = [a for a in resolved.values() if a.shape[1] > 1 and not is_regular(group_of[number[a]], number[a])]
+        broken = [a for a, _ in places if a.shape[1] > 1 and not is_regular(group_of[number[a]], number[a])]
         if not broken:
             widths = widths[order].astype(np.int64)
-            arrays = {key: number[a] for key, a in resolved.items()}
+            renumbered = {id(a): number[a] for a, _ in places}
+            arrays = {key: renumbered[id(a)] for key, a in resolved.items()}
             return Grouping(widths, np.cumsum(widths) - widths, group_of, arrays)
         for a in broken:
             channels.fix(a[(a > 0).sum(1) > 1], irregular)
+
+
+def _settle(channels: Channels, given: Mapping[int, Array]) -> tuple[dict[int, Array], list[tuple[Array, int]]]:
+    """Every array resolved, and the distinct results with how often each stands somewhere.
+
+    Tied axes have the same labels in the end, so there are few distinct ones.
+    """
+    seen: dict[tuple[int, bytes], Array] = {}
+    distinct: dict[tuple[int, bytes], Array] = {}
+    times: dict[int, int] = {}
+    result = {}
+    for key, array in given.items():
+        before = (array.shape[1], array.tobytes())
+        if before not in seen:
+            rows = channels.resolve(array)
+            seen[before] = distinct.setdefault((rows.shape[1], rows.tobytes()), rows)
+        rows = result[key] = seen[before]
+        times[id(rows)] = times.get(id(rows), 0) + 1
+    return result, [(rows, times[id(rows)]) for rows in distinct.values()]
 
 
 def is_regular(groups: Array, rows: Array) -> bool:
@@ -82,17 +105,17 @@ def is_regular(groups: Array, rows: Array) -> bool:
     several = (groups >= 0).sum(1) > 1
     groups, rows = np.sort(groups[several], 1), np.sort(rows[several], 1)
     codes = row_codes(groups)
-    for kind in np.unique(codes):
+    for kind in codes[:1] if (codes == codes[:1]).all() else np.unique(codes):
         same = rows[codes == kind]
         counts = np.unique(row_codes(same), return_counts=True)[1]
-        spread = [len(np.unique(column)) for column in same.T if column.any()]
+        spread = [np.count_nonzero(np.bincount(column)) for column in same.T if column.any()]
         if len(counts) != np.prod(spread) or counts.min() != counts.max():
             return False
     return True
 
 
-def _mix(x: np.uint64) -> np.uint64:
-    """A well-spread 64-bit number (the finaliser of splitmix64)."""
+def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Well-spread 64-bit numbers (the finaliser of splitmix64)."""
     with np.errstate(over="ignore"):
         x = x * np.uint64(0x9E3779B97F4A7C15)
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

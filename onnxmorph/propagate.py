@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from onnxmorph.axes import Channels, Labels, product, stack
-from onnxmorph.graph import Node
+from onnxmorph.errors import RuleError
+from onnxmorph.graph import Node, Shape
 from onnxmorph.notation import (
     Equation,
     Factor,
@@ -81,7 +83,10 @@ def propagate(
     shapes = (node.in_shapes, node.out_shapes)
     ranks_in, ranks_out = (tuple(-1 if s is None else len(s) for s in side) for side in shapes)
     equation = bind(spec.equation, (ranks_in, ranks_out))
-    sizes = solve_sizes(equation, shapes, spec.sizes, str(node))
+    try:
+        sizes = _sizes(spec.equation, node.in_shapes, node.out_shapes, tuple(spec.sizes.items()))
+    except RuleError:  # once more, for a message that names the node
+        sizes = solve_sizes(equation, shapes, spec.sizes, str(node))
     found = _Factors(node, sizes, channels, reasons)
     for axes, labels, shape in zip(equation.inputs, inputs, node.in_shapes, strict=False):
         if axes is None or shape is None:
@@ -100,6 +105,18 @@ def propagate(
         outputs.append(None if axes is None or shape is None else tuple(found.compose(axis) for axis in axes))
     outputs += [None] * (len(node.outputs) - len(outputs))
     return Plan(node, rule, spec, equation, sizes, found.labels), outputs
+
+
+@lru_cache(maxsize=4096)
+def _sizes(
+    text: str,
+    in_shapes: tuple[Shape | None, ...],
+    out_shapes: tuple[Shape | None, ...],
+    known: tuple[tuple[str, int], ...],
+) -> Mapping[str, int]:
+    """`solve_sizes`, once per equation and shapes: networks repeat their blocks."""
+    ranks = tuple(tuple(-1 if s is None else len(s) for s in side) for side in (in_shapes, out_shapes))
+    return solve_sizes(bind(text, (ranks[0], ranks[1])), (in_shapes, out_shapes), dict(known), "")
 
 
 class _Factors:

@@ -203,12 +203,12 @@ def test_splitting_fresh_channels_refines_them(sizes: tuple[int, ...]) -> None:
         assert {c for c in row.tolist() if c} == wanted
 
 
-def test_a_fixed_partner_fixes() -> None:
+def test_a_fixed_partner_fixes_and_passes_its_reason_on() -> None:
     channels = Channels()
     a, b = channels.fresh(3)[:, None], channels.fresh(3)[:, None]
     channels.fix(a[:1], 7)
     channels.tie(a, b, REASON)
-    assert channels.why(b[:, 0]).tolist() == [REASON, 0, 0]
+    assert channels.why(b[:, 0]).tolist() == [7, 0, 0]
 
 
 def test_a_fixed_factor_adds_no_column() -> None:
