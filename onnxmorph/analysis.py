@@ -186,7 +186,7 @@ class _Walk:
         if spec.refuse:
             return self.refuse(node, *spec.refuse)
         equation = parse(spec.equation)
-        if any(
+        if None in (*node.in_shapes, *node.out_shapes) and any(
             name and axes is not None and shape is None
             for names, of, side in (
                 (node.inputs, node.in_shapes, equation.inputs),
