@@ -70,10 +70,10 @@ def train(
     module.train()
     with _bars() as bars:
         bar = bars.add_task(title, total=epochs, loss=math.nan, share=share, strength=0.0)
-        for _ in range(epochs):
+        for epoch in range(epochs):
             order = torch.randperm(len(x), generator=rng)
             batches = order[: len(x) // recipe.batch * recipe.batch].split(recipe.batch)
-            for chosen in batches:
+            for k, chosen in enumerate(batches, 1):
                 loss = F.cross_entropy(module(_augmented(x[chosen], recipe, background, rng)), y[chosen])
                 optimizer.zero_grad()
                 loss.backward()
@@ -82,7 +82,7 @@ def train(
                     morph.step()
                 schedule.step()
                 strength = 0.0 if morph is None else morph.strength
-                bars.update(bar, advance=1 / len(batches), loss=loss.item(), strength=strength)
+                bars.update(bar, completed=epoch + k / len(batches), loss=loss.item(), strength=strength)
             if morph is not None:
                 bars.update(bar, share=morph.cost["flops"] / whole)
     module.eval()
@@ -117,7 +117,7 @@ def _augmented(x: Tensor, recipe: Recipe, background: Tensor, rng: torch.Generat
 
 def _bars() -> Progress:
     return Progress(
-        TextColumn("{task.description:<19}"),
+        TextColumn("{task.description:<20}"),
         BarColumn(bar_width=12),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
