@@ -59,7 +59,7 @@ RECIPES = {
         threads=1,
         latency_batch=64,
         latency_rounds=300,
-        lasts="about 2 minutes on 2 cores",
+        lasts="1 to 2 minutes on 2 cores",
     ),
     "cifar10": Recipe(
         data="cifar10",
