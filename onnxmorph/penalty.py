@@ -13,16 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from onnxmorph.analysis import Analysis
-from onnxmorph.axes import Array
+from onnxmorph.axes import Array, Floats, Mask
 from onnxmorph.budget import Budget, out_of_reach
 from onnxmorph.errors import StructureError
 from onnxmorph.polynomial import Widths
-
-Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 
 LIVE = -1  # in Controller.fading
 MILESTONES = 12
