@@ -13,10 +13,11 @@ from onnxmorph.adapters.torch_probe import Place, Probe, locked_groups, silenced
 from onnxmorph.adapters.torch_resize import Hook, load_weights, resize, tensors
 from onnxmorph.adapters.torch_slices import Magnitudes, Slices
 from onnxmorph.analysis import analyze
+from onnxmorph.axes import Floats, Mask
 from onnxmorph.budget import Budget
 from onnxmorph.converters.torch import export
 from onnxmorph.errors import BudgetError, StructureError
-from onnxmorph.penalty import Controller, Floats, Mask, Schedule
+from onnxmorph.penalty import Controller, Schedule
 from onnxmorph.structure import Structure
 
 __all__ = ["Morph", "load_weights", "resize"]

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from onnxmorph.analysis import Analysis
-from onnxmorph.axes import Array
-from onnxmorph.penalty import Floats, Mask
+from onnxmorph.axes import Array, Floats, Mask
 
 
 @dataclass(frozen=True)
