@@ -17,7 +17,7 @@ from onnxmorph.model import Source, load
 from onnxmorph.notation import parse
 from onnxmorph.polynomial import Polynomial, Terms, Widths, add
 from onnxmorph.propagate import LONGEST, AxisLabels, Plan, Reasons, propagate
-from onnxmorph.rules import TABLE, Spec
+from onnxmorph.rules import TABLE, Rule, Spec
 
 Rows = tuple[Array | None, ...]  # per axis: channel numbers [size, k], or None where the axis is fixed
 
@@ -184,7 +184,7 @@ class _Walk:
             return None
         spec = rule.bind(node)
         if spec.refuse:
-            return self.refuse(node, *spec.refuse)
+            return self.refuse(node, *spec.refuse, rule)
         equation = parse(spec.equation)
         if None in (*node.in_shapes, *node.out_shapes) and any(
             name and axes is not None and shape is None
@@ -194,7 +194,7 @@ class _Walk:
             )
             for name, shape, axes in zip(names, of, side, strict=False)
         ):
-            return self.refuse(node, "unknown-shape", "a shape cannot be inferred")
+            return self.refuse(node, "unknown-shape", "a shape cannot be inferred", rule)
         for i, name in enumerate(node.inputs):
             if i < len(equation.inputs) and equation.inputs[i] is not None:
                 self.label(name)
@@ -206,7 +206,7 @@ class _Walk:
         try:
             plan, outputs = propagate(node, rule, spec, inputs, self.channels, self.reasons)
         except RuleError as e:  # a form of the op that its rule does not know: sound to fix, and reported
-            return self.refuse(node, e.code, str(e))
+            return self.refuse(node, e.code, str(e), rule)
         self.plans.append(plan)
         for name, labels in zip(node.outputs, outputs, strict=False):
             if name:
@@ -226,7 +226,7 @@ class _Walk:
             self.labels[name] = tuple(long if s > LONGEST else self.channels.fresh(s)[:, None] for s in shape)
             self.fresh[name] = parameter
 
-    def refuse(self, node: Node, code: str, reason: str) -> None:
+    def refuse(self, node: Node, code: str, reason: str, rule: Rule | None = None) -> None:
         """Fix all that a node touches."""
         reason = reason if str(node) in reason else f"{node}: {reason}"
         for name in (*node.inputs, *node.captured):
@@ -235,7 +235,7 @@ class _Walk:
         number = self.reasons.add(code, reason)
         for name, shape in zip(node.outputs, node.out_shapes, strict=True):
             self.labels[name] = None if shape is None else (number,) * len(shape)
-        self.plans.append(Plan(node, None, Spec("", refuse=(code, reason)), None, {}, {}))
+        self.plans.append(Plan(node, rule, Spec("", refuse=(code, reason)), None, {}, {}))
 
     def fix(self, labels: AxisLabels | None, code: str, reason: str) -> None:
         number = self.reasons.add(code, reason)

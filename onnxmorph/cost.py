@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from math import prod
 
 import numpy as np
 
@@ -75,8 +76,10 @@ def count_costs(
         flops: Terms = {}
         macs: Terms = {}
         if rule is not None and rule.cost is not None and node.counted:
-            chosen = [n for n in plan.sizes if _chooser(rule.cost.factors).fullmatch(n)]
-            once = _product(sizes(of.get(n), plan.sizes[n]) for n in chosen)
+            once: Terms = {(): sum(prod(s) for s in node.out_shapes if s is not None)}
+            if plan.equation is not None:
+                chosen = [n for n in plan.sizes if _chooser(rule.cost.factors).fullmatch(n)]
+                once = _product(sizes(of.get(n), plan.sizes[n]) for n in chosen)
             flops = multiply(once, {(): rule.cost.count})
             macs = once if rule.cost.macs else {}
         own = [n for n in dict.fromkeys(node.inputs) if n in parameters and n not in charged]

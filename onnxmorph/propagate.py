@@ -36,7 +36,7 @@ class Plan:
     """What analysis found out about a node.
 
     ``labels`` and ``sizes`` are per factor of the bound equation (plus the sizes that only the spec names).
-    ``rule`` and ``equation`` are None where no rule covers the node.
+    ``rule`` is None where there is none for the op, ``equation`` where there is none or it refuses the node.
     """
 
     node: Node

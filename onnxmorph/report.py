@@ -212,13 +212,12 @@ def fixed_table(of: Analysis) -> Table:
 
 
 def uncovered(of: Analysis) -> list[tuple[str, str, str, str]]:
-    """Ops that no rule covers: type, name, code and reason."""
-    found = []
-    for plan in of.plans:
-        if plan.rule is None:
-            code, reason = plan.spec.refuse or ("unknown-op", "no rule covers this op")
-            found.append((plan.node.type, plan.node.name or plan.node.outputs[0], code, reason))
-    return found
+    """Ops that no rule covers, or whose rule does not cover this form: type, name, code and reason."""
+    return [
+        (plan.node.type, plan.node.name or plan.node.outputs[0], *plan.spec.refuse)
+        for plan in of.plans
+        if plan.spec.refuse
+    ]
 
 
 def _remarks(of: Analysis) -> Iterable[str]:
@@ -229,7 +228,11 @@ def _remarks(of: Analysis) -> Iterable[str]:
     left_out = Counter(op for op, *_ in uncovered(of))
     if left_out:
         kinds = ", ".join(f"{n} {op}" for op, n in left_out.most_common(6))
-        yield f"Not covered: {kinds}; all that they touch stays, and they count no FLOPs."
+        yield f"Not covered: {kinds}; all that they touch stays."
+    uncounted = Counter(p.node.type for p in of.plans if p.rule is None)
+    if uncounted:
+        kinds = ", ".join(f"{n} {op}" for op, n in uncounted.most_common(6))
+        yield f"Not counted: {kinds}; no rule says what they cost."
     yield from (f"Note: {note}." for note in of.graph.notes)
 
 

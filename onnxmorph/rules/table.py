@@ -41,7 +41,10 @@ class Take:
 
 @dataclass(frozen=True)
 class Cost:
-    """``count * product of the factors`` floating-point operations; ``macs`` marks multiply-accumulates (2 each)."""
+    """``count * product of the factors`` floating-point operations; ``macs`` marks multiply-accumulates (2 each).
+
+    A node that the rule refuses costs ``count`` for every element that it writes.
+    """
 
     factors: str
     count: int = 1
@@ -74,7 +77,8 @@ class Rule:
     nothing. ``elementwise`` marks functions of single positions, which map constants to constants.
     ``keeps`` marks ops that map constant channels to the same constants (moving, pooling).
     ``bias`` is the input that is added to the result, ``additive`` an op that adds its inputs.
-    ``reads_shape`` marks ops whose output is the shape of their input.
+    ``reads_shape`` marks ops whose output is the shape of their input. ``fixed`` is the (code, reason) of an op
+    whose axes always stay.
     """
 
     op: str
@@ -89,6 +93,7 @@ class Rule:
     additive: bool = False
     reads_shape: bool = False
     domain: str = ""
+    fixed: tuple[str, str] | None = None
 
 
 TABLE: dict[tuple[str, str], Rule] = {}
@@ -136,6 +141,12 @@ def rule(
                 domain,
             )
         )
+
+
+def fixed(ops: str, code: str, reason: str, cost: Cost | None = None, *, domain: str = "") -> None:
+    """Enter ops whose axes always stay, and why; `reason` is the rest of the sentence "the op …"."""
+    for op in ops.split():
+        add(Rule(op, lambda node: refuse(code, reason), cost, domain=domain, fixed=(code, reason)))
 
 
 def _constant(equation: str) -> Callable[[Node], Spec]:

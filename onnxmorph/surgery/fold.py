@@ -227,7 +227,7 @@ class _Folding:
         if plan.rule.bias is not None and plan.rule.bias < len(node.inputs) and plain:
             return self.add(node.inputs[plan.rule.bias], delta)
         following = self.readers.get(node.outputs[0], [])
-        if len(following) != 1 or following[0].rule is None or not plain:
+        if len(following) != 1 or following[0].rule is None or following[0].equation is None or not plain:
             return False
         after = following[0]
         if "state" in following[0].rule.roles.values():

@@ -133,7 +133,7 @@ def _weight_of(
         while name in producers and readers[name] == 1:  # a weight that is only moved on its way here
             source = producers[name]
             labelled = [n for n in source.node.inputs if analysis.rows.get(n) is not None]
-            if source.rule is None or source.rule.cost is not None or len(labelled) != 1:
+            if source.rule is None or source.equation is None or source.rule.cost is not None or len(labelled) != 1:
                 break
             name = labelled[0]
         if name in analysis.parameters and readers[name] == 1:

@@ -1,0 +1,152 @@
+"""One table row, or several, for every rule: a node, and which of its factors must come out free.
+
+A row becomes a network in which every axis of every input carries channels of its own: activations are a
+parameter times an input of one element, outputs are multiplied with parameters and summed up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+PROBES = 8  # sums of every output with different weights
+
+
+@dataclass(frozen=True)
+class Act:
+    """An activation: values in [low, high], cast to `kind`."""
+
+    shape: tuple[int, ...]
+    low: float = -2.0
+    high: float = 2.0
+    kind: int = TensorProto.FLOAT
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A floating-point initializer with values in [low, high]."""
+
+    shape: tuple[int, ...]
+    low: float = -1.0
+    high: float = 1.0
+
+
+Constant = NDArray[Any]
+Input = Act | Weight | Constant | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A node of one op.
+
+    ``free`` are the factors of its rule that must be free to go, in the rule's own names. ``zero`` is False
+    where the op has no finite value at 0, so that there is no zero-masked original to compare with: there the
+    channels are left alone and only not read any more.
+    """
+
+    op: str
+    inputs: tuple[Input, ...]
+    free: str
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    opset: int = 17
+    outputs: int = 1
+    note: str = ""
+    zero: bool = True
+    batch: int | str = 1
+    domain: str = ""
+
+    @property
+    def opsets(self) -> list[onnx.OperatorSetIdProto]:
+        return [helper.make_opsetid("", self.opset), *([helper.make_opsetid(self.domain, 1)] if self.domain else [])]
+
+    def __str__(self) -> str:
+        return f"{self.op}-{self.opset}" + (f"-{self.note}" if self.note else "")
+
+    def network(self, rng: np.random.Generator) -> onnx.ModelProto:
+        """Inputs x0 x1 …, activations a0 a1 …, the node's outputs y0 y1 …, graph outputs z0 z1 …."""
+        nodes, initializers, inputs, names = [], [], [], []
+
+        def initializer(name: str, array: NDArray[Any]) -> str:
+            initializers.append(numpy_helper.from_array(array, name))
+            return name
+
+        for i, given in enumerate(self.inputs):
+            if isinstance(given, Act):
+                first = [self.batch] if given.shape else []
+                shape = [*first, *[1] * (len(given.shape) - 1)]
+                inputs.append(helper.make_tensor_value_info(f"x{i}", TensorProto.FLOAT, shape))
+                values = rng.uniform(given.low, given.high, given.shape).astype(np.float32)
+                name = f"a{i}" if given.kind == TensorProto.FLOAT else f"f{i}"
+                nodes.append(helper.make_node("Mul", [f"x{i}", initializer(f"p{i}", values)], [name]))
+                if given.kind != TensorProto.FLOAT:
+                    nodes.append(helper.make_node("Cast", [name], [f"a{i}"], to=given.kind))
+                names.append(f"a{i}")
+            elif isinstance(given, Weight):
+                values = rng.uniform(given.low, given.high, given.shape).astype(np.float32)
+                names.append(initializer(f"w{i}", values))
+            else:
+                names.append("" if given is None else initializer(f"c{i}", given))
+        outputs = [f"y{j}" for j in range(self.outputs)]
+        nodes.append(helper.make_node(self.op, names, outputs, name="subject", domain=self.domain, **self.attributes))
+        graph = helper.make_graph(nodes, "row", inputs, [], initializers)
+        model = helper.make_model(graph, opset_imports=self.opsets, ir_version=10)
+        like = ["a0"] if self.op == "GroupNormalization" else outputs  # for which onnx infers nothing
+        for j, (kind, shape) in enumerate(_types(model, like)):
+            self._probe(model.graph, rng, j, kind, shape)
+        return model
+
+    def _probe(self, graph: onnx.GraphProto, rng: np.random.Generator, j: int, kind: int, shape: list[int]) -> None:
+        name = f"y{j}"
+        if self.op in ("Shape", "Size"):  # sizes have no channels to weigh; they stay the original's
+            graph.node.append(helper.make_node("Identity", [name], [f"z{j}"]))
+            graph.output.append(helper.make_tensor_value_info(f"z{j}", kind, shape))
+            return
+        if kind != TensorProto.FLOAT:
+            graph.node.append(helper.make_node("Cast", [name], [f"g{j}"], to=TensorProto.FLOAT))
+            name = f"g{j}"
+        probe = rng.uniform(-1, 1, (PROBES, *shape)).astype(np.float32)
+        graph.initializer.append(numpy_helper.from_array(probe, f"q{j}"))
+        graph.node.append(helper.make_node("Mul", [name, f"q{j}"], [f"m{j}"]))
+        axes = np.arange(1, len(shape) + 1)
+        if self.opset >= 13:
+            graph.initializer.append(numpy_helper.from_array(axes, f"axes{j}"))
+            sums = helper.make_node("ReduceSum", [f"m{j}", f"axes{j}"], [f"z{j}"], keepdims=0)
+        else:
+            sums = helper.make_node("ReduceSum", [f"m{j}"], [f"z{j}"], keepdims=0, axes=axes.tolist())
+        graph.node.append(sums if shape else helper.make_node("Identity", [f"m{j}"], [f"z{j}"]))
+        graph.output.append(helper.make_tensor_value_info(f"z{j}", TensorProto.FLOAT, [PROBES]))
+
+
+def _types(model: onnx.ModelProto, names: list[str]) -> list[tuple[int, list[int]]]:
+    """Element type and shape of tensors; a dynamic size counts 1."""
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    found = {v.name: v.type.tensor_type for v in inferred.graph.value_info}
+    return [(found[n].elem_type, [d.dim_value or 1 for d in found[n].shape.dim]) for n in names]
+
+
+# ---------------------------------------------------------------- what the table is written with
+
+IMAGE = Act((2, 6, 5, 4))
+MATRIX = Act((4, 6))
+POSITIVE = Act((4, 6), 1, 3)
+BOOL = Act((4, 6), kind=TensorProto.BOOL)
+BYTES = Act((4, 6), 0, 7, TensorProto.UINT8)
+INTS = Act((4, 6), -9, 9, TensorProto.INT64)
+
+
+def ints(*values: int) -> Constant:
+    return np.array(values, np.int64)
+
+
+def floats(*values: float) -> Constant:
+    return np.array(values, np.float32)
+
+
+def rows(ops: str, *inputs: Input, free: str, **options: Any) -> list[Row]:
+    return [Row(op, inputs, free, **options) for op in ops.split()]
