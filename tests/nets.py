@@ -34,7 +34,9 @@ def randomise(model: nn.Module) -> None:
                 tensor.normal_(std=math.sqrt(2 / tensor[0].numel()))
 
 
-def net(name: str, *shapes: Sequence[int]) -> Callable[[Callable[[], nn.Module]], Callable[[], nn.Module]]:
+def net(
+    name: str, *shapes: Sequence[int], registry: dict[str, Callable[[], Example]] = NETS
+) -> Callable[[Callable[[], nn.Module]], Callable[[], nn.Module]]:
     """Register the decorated class or factory under ``name``; ``shapes`` are those of its example inputs."""
 
     def register(build: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
@@ -45,9 +47,9 @@ def net(name: str, *shapes: Sequence[int]) -> Callable[[Callable[[], nn.Module]]
                 randomise(model)
                 return model.eval(), tuple(map(draw, shapes))
 
-        if name in NETS:
+        if name in registry:
             raise ValueError(f"two networks are called {name!r}")
-        NETS[name] = example
+        registry[name] = example
         return build
 
     return register

@@ -12,7 +12,6 @@ from typing import Any
 import onnx
 import pytest
 import typer
-from tiny import convnet, mlp, save
 
 import onnxmorph
 from onnxmorph import Structure, analyze, cli, report
@@ -21,6 +20,7 @@ from onnxmorph.cli_reference import reference
 from onnxmorph.cost import NAMES
 from onnxmorph.importance import METHODS
 from onnxmorph.surgery.morph import INITS
+from tiny import convnet, mlp, save
 
 COMMANDS = ["analyze", "shrink", "scale", "expand", "verify", "demo"]
 

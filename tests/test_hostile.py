@@ -15,10 +15,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from tiny import MLP, integer, integers, mlp, model, node, save, value, weight
 
 from onnxmorph import analyze
 from onnxmorph.cli import run
+from tiny import MLP, integer, integers, mlp, model, node, save, value, weight
 
 Capture = pytest.CaptureFixture[str]
 State = Mapping[str, tuple[bytes, int] | None]

@@ -1,0 +1,66 @@
+"""The laws of surgery on every network of ``structures``: groups, deletion, prediction, growth."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+
+from onnxmorph.analysis import Analysis, analyze
+from onnxmorph.axes import Array
+from onnxmorph.structure import Structure
+from onnxmorph.surgery import shrink, verify
+from onnxmorph.surgery.emit import emit
+from onnxmorph.surgery.verify import random_inputs, run_session
+from structures import STRUCTURES
+
+TOLERANCE = 1e-5
+EXPECTED = {"graph-input", "graph-output", "positions", "tied", "broadcast"}
+
+
+@cache
+def analysis_of(name: str) -> Analysis:
+    return analyze(STRUCTURES[name].build())
+
+
+@pytest.fixture(params=[pytest.param(n, marks=pytest.mark.xdist_group(n)) for n in sorted(STRUCTURES)])
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def random_cut(analysis: Analysis, seed: int) -> Array:
+    """Half of every group removed, rounded down."""
+    rng = np.random.default_rng(seed)
+    copies = np.ones(analysis.channels + 1, np.int64)
+    for group in analysis.groups:
+        copies[group.start + 1 + rng.permutation(group.width)[: group.width // 2]] = 0
+    return copies
+
+
+def test_the_groups_are_those_that_a_person_would_find(name: str) -> None:
+    wanted, analysis = STRUCTURES[name], analysis_of(name)
+    assert tuple(sorted(g.width for g in analysis.groups)) == wanted.widths
+    assert {f.code for f in analysis.fixed} - EXPECTED == set(wanted.stays.split())
+    assert analysis.removable >= wanted.removable
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_removed_channel_is_a_silent_one(name: str, seed: int) -> None:
+    analysis = analysis_of(name)
+    small = shrink(analysis, Structure.of(analysis, random_cut(analysis, seed)))
+    onnx.checker.check_model(ir.to_proto(small.model), full_check=True)
+    assert verify(analysis, small.model, small.structure, samples=1, seed=seed).difference <= TOLERANCE
+    after = analyze(small.model)
+    assert {n: p.value(after.widths) for n, p in after.costs.items()} == small.structure.costs["after"]
+
+
+def test_a_widened_network_runs(name: str) -> None:
+    analysis = analysis_of(name)
+    copies = np.append(1, np.random.default_rng(0).integers(1, 3, analysis.channels))
+    wide = emit(analysis, copies)
+    onnx.checker.check_model(ir.to_proto(wide), full_check=True)
+    for found in run_session(wide)(random_inputs(analysis.graph, np.random.default_rng(1))):
+        assert np.isfinite(found).all()
