@@ -22,6 +22,7 @@ test: $(STAMP) ## Lint, types, tests: what has to pass
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup $(ARGS)
 
 bench: $(STAMP) ## Time against the stated aims
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[bench]' -c constraints.txt
 	$(BIN)/python -m benchmarks $(ARGS)
 
 nightly: $(STAMP) ## The slow tests

@@ -44,11 +44,8 @@ def _against_checker(name: str, path: Path) -> list[Row]:
 
 
 def _against_torch_pruning(name: str, path: Path) -> list[Row]:
-    try:
-        import torch_pruning
-    except ImportError:
-        print("Torch-Pruning is not installed: comparison left out (pip install --no-deps torch-pruning==1.6.1)")
-        return []
+    import torch_pruning
+
     module = network(name).eval()
 
     def groups() -> None:

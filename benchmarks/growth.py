@@ -75,9 +75,7 @@ def residual(layers: int, folder: Path) -> Path:
             y = net.add("Relu", y)
         x = net.add("Add", x, y)
     x = net.add("Flatten", net.add("GlobalAveragePool", x))
-    return net.save(
-        folder / f"residual{layers}.onnx", (1, 3, 16, 16), net.add("Gemm", x, net.weight(c, 10)), (1, 10)
-    )
+    return net.save(folder / f"residual{layers}.onnx", (1, 3, 16, 16), net.add("Gemm", x, net.weight(c, 10)), (1, 10))
 
 
 def transformer(blocks: int, folder: Path) -> Path:
@@ -89,9 +87,7 @@ def transformer(blocks: int, folder: Path) -> Path:
     for _ in range(blocks):
         y = net.add("LayerNormalization", x, net.weight(width), net.weight(width))
         q, k, v = (
-            net.add(
-                "Transpose", net.add("Reshape", net.add("MatMul", y, net.weight(width, width)), split), perm=order
-            )
+            net.add("Transpose", net.add("Reshape", net.add("MatMul", y, net.weight(width, width)), split), perm=order)
             for order in ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3])
         )
         y = net.add("MatMul", net.add("Softmax", net.add("MatMul", q, k)), v)

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from onnxmorph.axes import Array, Channels
+from onnxmorph.axes import Array, Channels, Mask
 from onnxmorph.cost import Sizes, count_costs
 from onnxmorph.errors import RuleError
 from onnxmorph.graph import Graph, Node, Parameter
@@ -276,27 +276,34 @@ class _Walk:
 
     def _groups(self, rows: Mapping[str, Rows], group_of: Array, widths: Array, starts: Array) -> tuple[Group, ...]:
         members: list[list[Member]] = [[] for _ in widths]
+        groups_in: dict[int, list[int]] = {}  # of each distinct array
         for name in self.fresh:
             for axis, array in enumerate(rows[name]):
-                if array is not None:
-                    for g in np.unique(group_of[array]):
-                        if g >= 0:
-                            members[g].append(Member(name, axis))
+                if array is None:
+                    continue
+                if id(array) not in groups_in:
+                    groups_in[id(array)] = [g for g in np.unique(group_of[array]).tolist() if g >= 0]
+                for g in groups_in[id(array)]:
+                    members[g].append(Member(name, axis))
         ids: dict[str, int] = {}
         groups = []
         for width, start, of in zip(widths, starts, members, strict=True):
             base = f"{of[0].tensor}:{of[0].axis}"
             ids[base] = ids.get(base, 0) + 1
-            id = base if ids[base] == 1 else f"{base}/{ids[base]}"
-            groups.append(Group(id, int(width), int(start), tuple(of)))
+            unique = base if ids[base] == 1 else f"{base}/{ids[base]}"
+            groups.append(Group(unique, int(width), int(start), tuple(of)))
         return tuple(groups)
 
     def _fixed(self, rows: Mapping[str, Rows]) -> Iterable[Fixed]:
+        staying: dict[int, Mask] = {}  # of each distinct array; empty where all may go
         for name, parameter in self.fresh.items():
             for axis, labels in enumerate(self.labels[name] or ()):
                 left = rows[name][axis]
-                stay = np.ones(parameter.shape[axis], bool) if left is None else ~left.any(1)
-                if stay.any() and isinstance(labels, np.ndarray):
+                if left is not None and id(left) not in staying:
+                    found = np.asarray(~left.any(1))
+                    staying[id(left)] = found if found.any() else found[:0]
+                stay = np.ones(parameter.shape[axis], bool) if left is None else staying[id(left)]
+                if len(stay) and isinstance(labels, np.ndarray):
                     why = self.channels.why(labels[stay])
                     number = int(np.bincount(why[why > 0]).argmax()) if (why > 0).any() else 0
                     code, reason = self.reasons.all[number]

@@ -25,7 +25,8 @@ class Channels:
     """Union-find over channels, with definitions ``c := a and b`` and reasons for being fixed.
 
     Channel 0 is always alive. A channel is *free* until it is united with another, defined as the
-    conjunction of two others, or fixed for a reason.
+    conjunction of two others, or fixed for a reason. Ties of single channels, and fixes, wait until somebody
+    asks for a result, and are then carried out together: one pass over long arrays instead of many over short ones.
     """
 
     def __init__(self) -> None:
@@ -34,23 +35,31 @@ class Channels:
         self._right = np.zeros(1, np.int64)
         self._why = np.zeros(1, np.int64)
         self._count = 1
+        self._fixes: list[tuple[Array, int]] = []
+        self._ties: list[tuple[Array, Array, int]] = []
 
     def fresh(self, n: int) -> Array:
         """N new free channels, shape ``[n]``."""
         start, self._count = self._count, self._count + n
-        if self._count > len(self._parent):
-            room = max(self._count, 2 * len(self._parent))
-            for name in ("_parent", "_left", "_right", "_why"):
+        return np.arange(start, self._count)
+
+    def _grow(self) -> None:
+        """Make room for the channels handed out since."""
+        before = len(self._parent)
+        if self._count > before:
+            room = max(self._count, 2 * before)
+            for name in ("_left", "_right", "_why"):
                 grown = np.zeros(room, np.int64)
-                old = getattr(self, name)
-                grown[: len(old)] = old
+                grown[:before] = getattr(self, name)
                 setattr(self, name, grown)
-        new = np.arange(start, self._count)
-        self._parent[new] = new
-        return new
+            self._parent = np.concatenate([self._parent, np.arange(before, room)])
 
     def find(self, ids: Array) -> Array:
         """The representative of each channel; same shape."""
+        self._settle()
+        return self._find(ids)
+
+    def _find(self, ids: Array) -> Array:
         root = self._parent[ids]
         while True:
             up = self._parent[root]
@@ -62,61 +71,79 @@ class Channels:
 
     def why(self, ids: Array) -> Array:
         """The reason number of each channel, 0 where it is free; same shape."""
-        roots = self.find(ids)
+        self._settle()
+        roots = self._find(ids)
         found = self._why[roots]
         while (open_ := (found == 0) & (self._left[roots] > 0)).any():
-            left, right = self.find(self._left[roots]), self.find(self._right[roots])
+            left, right = self._find(self._left[roots]), self._find(self._right[roots])
             roots = np.where(open_, np.where(self._why[left] > 0, left, right), roots)
             found = self._why[roots]
         return found
 
     def fix(self, ids: Array, reason: int) -> None:
         """Keep these channels (and all that they are made of) for ever."""
-        roots = self.find(ids.reshape(-1))
-        while len(roots := roots[(roots > 0) & (self._why[roots] == 0)]):
-            self._why[roots] = reason
-            roots = self.find(np.concatenate([self._left[roots], self._right[roots]]))
+        self._fixes.append((ids.reshape(-1), reason))
 
-    def unite(self, a: Array, b: Array, reason: int) -> None:
-        """Make ``a[i]`` and ``b[i]`` one channel, for every i; a zero fixes its partner for `reason`."""
-        while True:
-            ra, rb = self.find(a), self.find(b)
-            low, high = np.minimum(ra, rb), np.maximum(ra, rb)
-            apart = low != high
-            if not apart.any():
-                return
-            low, high = low[apart], high[apart]
-            if self._plain(low) and self._plain(high) and (high[1:] > high[:-1]).all():
-                self._parent[high] = low  # by far the most frequent: free channels, each in one pair
-                return
-            self.fix(high[low == 0], reason)
+    def _settle(self) -> None:
+        """Carry out what waits."""
+        while self._fixes or self._ties:
+            self._grow()
+            if self._fixes:
+                fixes, self._fixes = self._fixes[::-1], []  # where several fix one channel, the first is its reason
+                ids, why = zip(*fixes, strict=True)
+                self._hold(np.concatenate(ids), _each(why, ids))
+            ties, self._ties = self._ties, []
+            if not ties:
+                continue
+            a, b, why = zip(*ties, strict=True)
+            x, y, reasons = np.concatenate(a), np.concatenate(b), _each(why, a)
+            defined = (self._left[self._find(x)] > 0) | (self._left[self._find(y)] > 0)
+            self._unite(x[~defined], y[~defined], reasons[~defined])
+            owner = _each(range(len(a)), a)
+            for i in np.unique(owner[defined]):
+                rows = defined & (owner == i)
+                self._tie(x[rows, None], y[rows, None], why[i])
+        self._grow()
+
+    def _hold(self, ids: Array, reasons: Array) -> None:
+        roots = self._find(ids)
+        while (new := (roots > 0) & (self._why[roots] == 0)).any():
+            roots, reasons = roots[new], reasons[new]
+            self._why[roots] = reasons
+            roots = self._find(np.concatenate([self._left[roots], self._right[roots]]))
+            reasons = np.tile(reasons, 2)
+
+    def _unite(self, a: Array, b: Array, reasons: Array) -> None:
+        """Make ``a[i]`` and ``b[i]`` one channel, for every i; a zero fixes its partner for ``reasons[i]``."""
+        while len(a):
+            a, b = self._find(a), self._find(b)
+            apart = a != b
+            low, high, reasons = np.minimum(a, b)[apart], np.maximum(a, b)[apart], reasons[apart]
             for one, other in ((low, high), (high, low)):
                 held = self._why[one] > 0
-                for number in np.unique(self._why[one[held]]) if held.any() else ():
-                    self.fix(other[self._why[one] == number], int(number))
-            free = (low > 0) & (self._why[low] == 0) & (self._why[high] == 0)
-            low, high = low[free], high[free]
-            if not len(low):
-                return
-            if (self._left[low] != 0).any() or (self._left[high] != 0).any():
-                # resolve() hands out no defined channel; one defined meanwhile is settled by fixing it
-                defined = (self._left[low] != 0) | (self._left[high] != 0)
-                self.fix(np.concatenate([low[defined], high[defined]]), reason)
-                low, high = low[~defined], high[~defined]
-            np.minimum.at(self._parent, high, low)
-
-    def _plain(self, roots: Array) -> bool:
-        """Whether none of them is always alive, fixed or defined."""
-        return bool(roots.all() and not self._why[roots].any() and not self._left[roots].any())
+                if held.any():
+                    self._hold(other[held], self._why[one[held]])
+            self._hold(high[low == 0], reasons[low == 0])
+            fixed_low, fixed_high = (low == 0) | (self._why[low] > 0), self._why[high] > 0
+            left = ~(fixed_low & fixed_high)  # a pair with one fixed side comes round again, which fixes the other
+            free = ~(fixed_low | fixed_high)
+            # resolve() hands out no defined channel; one defined meanwhile is settled by fixing it
+            defined = free & ((self._left[low] != 0) | (self._left[high] != 0))
+            self._hold(np.concatenate([low[defined], high[defined]]), np.tile(reasons[defined], 2))
+            free &= ~defined
+            np.minimum.at(self._parent, high[free], low[free])
+            a, b, reasons = low[left], high[left], reasons[left]
 
     def define(self, ids: Array, left: Array, right: Array) -> None:
         """Let each free channel ``ids[i]`` stand for ``left[i] and right[i]``, everywhere at once."""
+        self._settle()
         assert (self._left[ids] == 0).all() and (self._parent[ids] == ids).all() and (self._why[ids] == 0).all()
         self._left[ids], self._right[ids] = left, right
 
     def resolve(self, labels: Array) -> Array:
         """The labels in terms of free channels: definitions expanded, fixed channels 0, no empty column."""
-        rows = self.find(labels)
+        self._settle()
+        rows = self._find(labels)
         while True:
             rows = np.where(self._why[rows] > 0, 0, rows)
             defined = self._left[rows] != 0
@@ -131,10 +158,27 @@ class Channels:
                     ]
                 else:
                     columns.append(column)
-            rows = self.find(np.stack(columns, 1))
+            rows = self._find(np.stack(columns, 1))
         for j in range(1, rows.shape[1]):
             rows[:, j][(rows[:, :j] == rows[:, j : j + 1]).any(1)] = 0
         return rows[:, rows.any(0)]
+
+    def resolve_all(self, arrays: Sequence[Array]) -> list[Array]:
+        """`resolve` for many arrays: those of plain single channels, nearly all, are looked up together."""
+        if not arrays:
+            return []
+        rows = self.find(np.concatenate([a.reshape(-1) for a in arrays]))
+        rows = np.where(self._why[rows] > 0, 0, rows)
+        plain = self._left[rows] == 0
+        result, start = [], 0
+        for each in arrays:
+            part = slice(start, start := start + each.size)
+            if each.shape[1] == 1 and plain[part].all():
+                column = rows[part]
+                result.append(column[:, None] if column.any() else np.zeros((len(column), 0), np.int64))
+            else:
+                result.append(self.resolve(each))
+        return result
 
     def tie(self, x: Labels, y: Labels, reason: int) -> None:
         """Require that position p of `x` is alive exactly when position p of `y` is.
@@ -147,19 +191,22 @@ class Channels:
                 if not isinstance(side, int):
                     self.fix(side, other if isinstance(other, int) else reason)
             return
-        if x is y or np.array_equal(x, y):
+        if x is y:
             return
-        if x.shape[1] == y.shape[1] == 1:  # one channel each, none of them defined
-            one, other = self.find(x[:, 0]), self.find(y[:, 0])
-            if not (self._left[one].any() or self._left[other].any()):
-                return self.unite(one, other, reason)
+        if x.shape[1] == y.shape[1] == 1:
+            self._ties.append((x[:, 0], y[:, 0], reason))
+        else:
+            self._settle()
+            self._tie(x, y, reason)
+
+    def _tie(self, x: Array, y: Array, reason: int) -> None:
         x, y = self.resolve(x), self.resolve(y)
         x, y = _without(x, y), _without(y, x)
         in_x, in_y = (x > 0).sum(1), (y > 0).sum(1)
         for side, empty in ((x, in_y == 0), (y, in_x == 0)):
             self.fix(side[empty], reason)
         single = (in_x == 1) & (in_y == 1)
-        self.unite(x[single].sum(1), y[single].sum(1), reason)
+        self._ties.append((x[single].sum(1), y[single].sum(1), reason))
         for one, many, rows in ((x, y, (in_x == 1) & (in_y > 1)), (y, x, (in_y == 1) & (in_x > 1))):
             if rows.any():
                 self._define_rows(one[rows].sum(1), many[rows], reason)
@@ -192,7 +239,7 @@ class Channels:
         patterns = [{np.unique(c, return_inverse=True)[1].tobytes(): c for c in side.T} for side in (x, y)]
         if x.shape[1] == y.shape[1] == len(patterns[0]) and patterns[0].keys() == patterns[1].keys():
             for pattern, column in patterns[0].items():
-                self.unite(column, patterns[1][pattern], reason)
+                self._ties.append((column, patterns[1][pattern], reason))
         else:
             self._unite_rows(np.column_stack([x, y]), reason)
 
@@ -201,7 +248,7 @@ class Channels:
         first = rows.max(1)
         for column in rows.T:
             there = column > 0
-            self.unite(first[there], column[there], reason)
+            self._ties.append((first[there], column[there], reason))
 
     def split(self, labels: Labels, sizes: Sequence[int], reason: int) -> list[Labels | None]:
         """Labels of the factors of an axis that is their ordered product; None for a factor that has none.
@@ -213,6 +260,9 @@ class Channels:
             return [labels for _ in sizes]
         if not len(labels):
             return [0 for _ in sizes]
+        wide = [t for t, size in enumerate(sizes) if size > 1]
+        if len(wide) < 2:  # nothing to split: most convolutions have one group
+            return [labels if t == (wide or [len(sizes) - 1])[0] else None for t in range(len(sizes))]
         rows = self.resolve(labels)
         while (mixed := self._mixed_column(rows, sizes)) is not None:
             grid, along = mixed
@@ -226,7 +276,7 @@ class Channels:
                     rest = rest_labels
             else:
                 flat = grid.reshape(grid.shape[0], -1)
-                self.unite(np.repeat(flat[:, 0], flat.shape[1]), flat.reshape(-1), reason)
+                self._ties.append((np.repeat(flat[:, 0], flat.shape[1]), flat.reshape(-1), reason))
             rows = self.resolve(rows)
         found: list[list[Array]] = [[] for _ in sizes]
         for column in rows.T:
@@ -281,6 +331,11 @@ def row_codes(rows: Array) -> Array:
             codes = np.unique(codes, return_inverse=True)[1].reshape(-1)
         codes = codes * span + column + 1
     return codes
+
+
+def _each(values: Sequence[int], arrays: Sequence[Array]) -> Array:
+    """Every value as often as its array is long."""
+    return np.repeat(np.array(values, np.int64), [len(a) for a in arrays])
 
 
 def _without(x: Array, y: Array) -> Array:

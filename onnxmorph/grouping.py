@@ -6,6 +6,7 @@ all factors of all ops. Two channels of a group therefore cost the same and are 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -86,17 +87,15 @@ def _settle(channels: Channels, given: Mapping[int, Array]) -> tuple[dict[int, A
 
     Tied axes have the same labels in the end, so there are few distinct ones.
     """
-    seen: dict[tuple[int, bytes], Array] = {}
+    first: dict[tuple[int, bytes], int] = {}
+    alike = {key: first.setdefault((a.shape[1], a.tobytes()), key) for key, a in given.items()}
     distinct: dict[tuple[int, bytes], Array] = {}
-    times: dict[int, int] = {}
-    result = {}
-    for key, array in given.items():
-        before = (array.shape[1], array.tobytes())
-        if before not in seen:
-            rows = channels.resolve(array)
-            seen[before] = distinct.setdefault((rows.shape[1], rows.tobytes()), rows)
-        rows = result[key] = seen[before]
-        times[id(rows)] = times.get(id(rows), 0) + 1
+    resolved = {
+        key: distinct.setdefault((rows.shape[1], rows.tobytes()), rows)
+        for key, rows in zip(first.values(), channels.resolve_all([given[key] for key in first.values()]), strict=True)
+    }
+    result = {key: resolved[other] for key, other in alike.items()}
+    times = Counter(map(id, result.values()))
     return result, [(rows, times[id(rows)]) for rows in distinct.values()]
 
 

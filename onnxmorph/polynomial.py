@@ -77,6 +77,9 @@ class Polynomial:
 
 def multiply(a: Terms, b: Terms) -> dict[Monomial, int]:
     """The product of two term tables."""
+    for one, other in ((a, b), (b, a)):
+        if len(one) == 1 and () in one:
+            return {m: c * one[()] for m, c in other.items()}
     result: dict[Monomial, int] = {}
     for m, c in a.items():
         for n, d in b.items():

@@ -165,17 +165,29 @@ def test_a_second_tie_changes_nothing(
     assert partition(program) == before
 
 
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=12))
-def test_ties_of_plain_channels_are_the_smallest_equivalence(pairs: list[tuple[int, int]]) -> None:
-    """Nothing more is tied than what follows from the pairs."""
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=12),
+    st.lists(st.integers(0, 9), max_size=2),
+    st.booleans(),
+)
+def test_ties_of_plain_channels_are_the_smallest_equivalence(
+    pairs: list[tuple[int, int]], fixed: list[int], at_once: bool
+) -> None:
+    """Nothing more is tied, and nothing more is fixed, than what follows from the pairs; one by one or all at once."""
     channels = Channels()
     ids = channels.fresh(10)
+    channels.fix(ids[np.array(fixed, np.int64)], REASON)
     owner = list(range(10))
     for a, b in pairs:
-        channels.tie(ids[[a]][:, None], ids[[b]][:, None], REASON)
         owner = [owner[a] if o == owner[b] else o for o in owner]
-    assert _alike(channels.find(ids).tolist()) == _alike(owner)
-    assert (channels.why(ids) == 0).all()
+    for few in [pairs] if at_once else [[pair] for pair in pairs]:
+        one, other = (np.array([pair[side] for pair in few], np.int64) for side in (0, 1))
+        channels.tie(ids[one][:, None], ids[other][:, None], REASON)
+        channels.find(ids)  # what waits is carried out
+    staying = {owner[i] for i in fixed}
+    assert (channels.why(ids) > 0).tolist() == [o in staying for o in owner]
+    free = [i for i in range(10) if owner[i] not in staying]
+    assert _alike(channels.find(ids)[free].tolist()) == _alike([owner[i] for i in free])
 
 
 @given(st.sampled_from([sizes for options in SPLITS.values() for sizes in options]))
