@@ -94,8 +94,10 @@ def infer(model: ir.Model, name: str, inputs: Mapping[str, Shape]) -> Inferred:
 
     for value in model.graph.inputs:
         given = inputs.get(value.name or "")
-        if given is not None and value.dtype is not None:
-            record(value.name or "", onnx.helper.make_tensor_type_proto(int(value.dtype), given))
+        if isinstance(value.type, ir.TensorType) and given is not None:
+            record(value.name or "", onnx.helper.make_tensor_type_proto(int(value.type.dtype), given))
+        elif value.type is not None and value.name not in model.graph.initializers:  # a sequence has no one shape
+            record(value.name or "", ir.serde.serialize_value(value).type)
     for key, value in model.graph.initializers.items():
         tensor = value.const_value
         if tensor is None:

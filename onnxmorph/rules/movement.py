@@ -95,6 +95,8 @@ def gather(node: Node) -> Spec:
         return Spec(f"{' '.join(names)}, _ -> {result}", takes=(Take("t", names[axis], taken, "indices"),))
     if index is not None and index.ndim == 0:
         at = int(index) + (shape[axis] if index < 0 else 0)
+        if not 0 <= at < shape[axis]:
+            return refuse("index", "an index is out of range")
         sizes = {"p": at, "t": 1, "q": shape[axis] - at - 1}
         before, after = with_term(names, axis, "(p + [t] + q)"), " ".join(n for t, n in enumerate(names) if t != axis)
         return Spec(f"{before}, _ -> {after}", sizes, (Write("indices", ("p",)),))

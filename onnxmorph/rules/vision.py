@@ -33,16 +33,14 @@ def max_unpool(node: Node) -> Spec:
     n and c are fixed too unless the indices come straight from a MaxPool over an input of the shape that this makes.
     """
     shape = node.in_shapes[0]
-    if shape is None:
-        return refuse("unknown-shape", "the shape of the input cannot be inferred")
+    if shape is None or node.input_index("output_shape") is not None:
+        return refuse("unknown-shape", "the shape of the input, or the one it makes, cannot be inferred")
     kernel = np.array(node.attributes["kernel_shape"], np.int64)
     stride = np.array(node.attributes.get("strides") or np.ones_like(kernel))
     pads = np.array(node.attributes.get("pads") or [0] * 2 * len(kernel)).reshape(2, -1).sum(0)
     wide = (np.array(shape[2:]) - 1) * stride - pads + kernel
-    entries = ("n", "c", *(None for _ in kernel))
-    writes = (Write("output_shape", entries),) if node.input_index("output_shape") else ()
     points = {1: (*shape[:2], *wide.tolist())}
-    return Spec("n c [y...], n c [y...], _ -> n c z...", writes=writes, points_in=points)
+    return Spec("n c [y...], n c [y...], _ -> n c z...", points_in=points)
 
 
 def roi_align(node: Node) -> Spec:
