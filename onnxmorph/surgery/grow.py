@@ -73,9 +73,11 @@ def _share(analysis: Analysis, copies: Array, weights: Weights, rng: np.random.G
                     yield f"{plan.node} sums over copied channels and has no weight of its own to share out"
                 else:
                     found.setdefault(reading, []).append(plan)
-    axes = Counter(reading.name for reading in found)
+    ways: dict[str, set[tuple[int, ...]]] = {}  # a weight may be read along several axes, but by the same ops
     for reading, plans in found.items():
-        if readers[reading.name] != len(plans) or axes[reading.name] != 1:
+        ways.setdefault(reading.name, set()).add(tuple(map(id, plans)))
+    for reading, plans in found.items():
+        if readers[reading.name] != len(plans) or len(ways[reading.name]) != 1:
             yield f"{plans[0].node} sums over copied channels with a weight that is also used in another way"
             continue
         plan = plans[0]

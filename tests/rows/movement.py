@@ -60,7 +60,14 @@ ROWS = [
         18,
         note="aspect-axes",
     ),
-    Row("Resize", (IMAGE, None, None, ints(2, 6, 9, 7)), "", {"keep_aspect_ratio_policy": "not_smaller"}, 19),
+    Row(
+        "Resize",
+        (Act((2, 6, 5, 20)), None, None, ints(2, 6, 5, 21)),
+        "",
+        {"keep_aspect_ratio_policy": "not_smaller"},
+        19,
+        note="aspect",
+    ),
     Row(
         "Resize",
         (IMAGE, floats(0, 0.2, 0, 0, 1, 0.8, 1, 1), None, ints(2, 6, 9, 7)),

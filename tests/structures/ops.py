@@ -154,12 +154,22 @@ def made_to_measure() -> onnx.ModelProto:
         node("Concat", "n eight", "long", axis=0),
         node("ConstantOfShape", "long", "zeros"),
         node("Sub", "ones h", "i"),
-        node("Max", "i zeros", "j"),
+        node("Add", "zeros level", "floor"),
+        node("ReduceMax", "floor", "most", axes=[0], keepdims=0),
+        node("Max", "i most", "j"),
         node("MatMul", "j b", "y"),
     ]
     constants = [integers("first", 0), integers("eight", 8)]
-    weights = [weight("a", 4, 8), weight("b", 8, 3, seed=1)]
+    weights = [weight("a", 4, 8), weight("level", 1, 8, seed=2), weight("b", 8, 3, seed=1)]
     return model(nodes, [*weights, *constants])
+
+
+@graph("part_of_a_weight", widths=[1, 2, 5])
+def part_of_a_weight() -> onnx.ModelProto:
+    """Only a part of a weight's columns is read; nothing sums over the others."""
+    nodes = [node("Slice", "w start end axes", "v"), node("MatMul", "x v", "h"), node("MatMul", "h b", "y")]
+    bounds = [integers("start", 1), integers("end", 6), integers("axes", 1)]
+    return model(nodes, [weight("w", 4, 8), weight("b", 5, 3, seed=1), *bounds])
 
 
 @graph("repeated_vector", widths=[5, 8])
