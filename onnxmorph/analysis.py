@@ -11,7 +11,7 @@ import numpy as np
 from onnxmorph.axes import Array, Channels, Mask
 from onnxmorph.cost import Sizes, count_costs
 from onnxmorph.errors import RuleError
-from onnxmorph.graph import Graph, Node, Parameter
+from onnxmorph.graph import Graph, Node, Parameter, Shape
 from onnxmorph.grouping import group
 from onnxmorph.model import Source, load
 from onnxmorph.notation import parse
@@ -168,6 +168,7 @@ class _Walk:
         self.roles: dict[str, str] = {}
         self.fresh: dict[str, Parameter] = {}
         self.values: list[tuple[str, str]] = []  # tensors read as values, and by which node
+        self.points: dict[str, Shape] = {}  # tensors whose values number the positions of another, of that shape
         for name in graph.inputs:
             number = self.reasons.add("graph-input", f"graph input {name!r} keeps its shape")
             shape = graph.shapes.get(name)
@@ -178,11 +179,11 @@ class _Walk:
         rule = TABLE.get(("" if node.domain == "ai.onnx" else node.domain, node.type))
         if rule is None or node.captured:
             return self.refuse(node, "unknown-op", "no rule covers this op")
-        if not (node.counted or rule.reads_shape or any(self.has_channels(n) for n in node.inputs)):
+        spec = rule.bind(node)
+        if not (node.counted or rule.reads_shape or spec.fresh or any(self.has_channels(n) for n in node.inputs)):
             self.plans.append(Plan(node, rule, Spec(""), None, {}, {}))  # arithmetic on integers: no channels
             self.labels.update((n, (None,) * len(s)) for n, s in zip(node.outputs, node.out_shapes, strict=True) if s)
             return None
-        spec = rule.bind(node)
         if spec.refuse:
             return self.refuse(node, *spec.refuse, rule)
         equation = parse(spec.equation)
@@ -200,14 +201,18 @@ class _Walk:
                 self.label(name)
                 if i in rule.roles and name in self.fresh:
                     self.roles[name] = rule.roles[i]
-            else:
+            elif i not in rule.unread:
                 self.values.append((name, str(node)))
+            if self.points.get(name) != spec.points_in.get(i):
+                reason = f"{node} depends on which positions the values of {name!r} number"
+                self.fix(self.labels.get(name), "positions", reason)
         inputs = [self.labels.get(n) if n else None for n in node.inputs]
         try:
             plan, outputs = propagate(node, rule, spec, inputs, self.channels, self.reasons)
         except RuleError as e:  # a form of the op that its rule does not know: sound to fix, and reported
             return self.refuse(node, e.code, str(e), rule)
         self.plans.append(plan)
+        self.points.update((node.outputs[j], shape) for j, shape in spec.points_out.items())
         for name, labels in zip(node.outputs, outputs, strict=False):
             if name:
                 self.labels[name] = labels

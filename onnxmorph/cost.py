@@ -72,16 +72,16 @@ def count_costs(
         return _product(sizes(r, s) for r, s in zip(axes, shape, strict=True))
 
     for plan, of in zip(plans, factor_rows, strict=True):
-        node, rule = plan.node, plan.rule
+        node, rule, cost = plan.node, plan.rule, plan.cost
         flops: Terms = {}
         macs: Terms = {}
-        if rule is not None and rule.cost is not None and node.counted:
+        if cost is not None and node.counted:
             once: Terms = {(): sum(prod(s) for s in node.out_shapes if s is not None)}
             if plan.equation is not None:
-                chosen = [n for n in plan.sizes if _chooser(rule.cost.factors).fullmatch(n)]
+                chosen = [n for n in plan.sizes if _chooser(cost.factors).fullmatch(n)]
                 once = _product(sizes(of.get(n), plan.sizes[n]) for n in chosen)
-            flops = multiply(once, {(): rule.cost.count})
-            macs = once if rule.cost.macs else {}
+            flops = multiply(once, {(): cost.count})
+            macs = once if cost.macs else {}
         own = [n for n in dict.fromkeys(node.inputs) if n in parameters and n not in charged]
         charged.update(own)
         counted = {n: elements(n, parameters[n].shape) for n in own if roles.get(n) not in ("state", "constant")}

@@ -21,9 +21,10 @@ class Node:
     """One op as the rules see it.
 
     ``attributes`` holds the schema's defaults too; ``formal`` the names of the schema's inputs. ``known`` holds the
-    value of each input that is a constant of integers, booleans or a single number, else None; ``partial`` also
+    value of each input that is a constant of integers, booleans or a few numbers, else None; ``partial`` also
     holds those with dynamic entries. Absent inputs have the name "" and the shape None. ``counted`` is False for
     arithmetic on integers and constants, which costs nothing. ``captured`` are outer tensors that bodies read.
+    ``dynamic`` holds the axes of each output whose size is not known before running.
     """
 
     type: str
@@ -40,6 +41,7 @@ class Node:
     partial: tuple[Known | None, ...] = ()
     captured: tuple[str, ...] = ()
     counted: bool = True
+    dynamic: tuple[frozenset[int], ...] = ()
 
     def input_index(self, parameter: str) -> int | None:
         """Where the schema has `parameter` as an input, if this node gives one there."""

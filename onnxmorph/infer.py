@@ -61,10 +61,14 @@ def captured_by(node: ir.Node) -> tuple[str, ...]:
 
 @dataclass
 class Inferred:
-    """Shapes, known values, which tensors are floating-point, and which values derive from shapes."""
+    """Shapes, known values, which tensors are floating-point, and which values derive from shapes.
+
+    ``short`` are floating-point constants of a few elements, which may be weights or values.
+    """
 
     shapes: dict[str, Shape | None]
     known: dict[str, Known]
+    short: dict[str, Known]
     floats: set[str]
     derived: set[str]
 
@@ -72,7 +76,7 @@ class Inferred:
 def infer(model: ir.Model, name: str, inputs: Mapping[str, Shape]) -> Inferred:
     """Shapes of all tensors, and values of integer tensors, for one choice of input sizes."""
     types: dict[str, onnx.TypeProto] = {}
-    found = Inferred({}, {}, set(), set())
+    found = Inferred({}, {}, {}, set(), set())
     protos: dict[str, onnx.TensorProto] = {}
 
     def record(key: str, kind: onnx.TypeProto) -> None:
@@ -90,8 +94,10 @@ def infer(model: ir.Model, name: str, inputs: Mapping[str, Shape]) -> Inferred:
 
     for value in model.graph.inputs:
         given = inputs.get(value.name or "")
-        if given is not None and value.dtype is not None:
-            record(value.name or "", onnx.helper.make_tensor_type_proto(int(value.dtype), given))
+        if isinstance(value.type, ir.TensorType) and given is not None:
+            record(value.name or "", onnx.helper.make_tensor_type_proto(int(value.type.dtype), given))
+        elif value.type is not None and value.name not in model.graph.initializers:  # a sequence has no one shape
+            record(value.name or "", ir.serde.serialize_value(value).type)
     for key, value in model.graph.initializers.items():
         tensor = value.const_value
         if tensor is None:
@@ -101,7 +107,8 @@ def infer(model: ir.Model, name: str, inputs: Mapping[str, Shape]) -> Inferred:
         if not tensor.dtype.is_floating_point() or tensor.size <= 1:
             found.known[key] = read(tensor, key)
         elif tensor.size <= 16:  # e.g. the scales of a Resize: a shape depends on them
-            protos[key] = onnx.numpy_helper.from_array(read(tensor, key), key)
+            found.short[key] = read(tensor, key)
+            protos[key] = onnx.numpy_helper.from_array(found.short[key], key)
     for node in model.graph:
         version = node.version or model.opset_imports.get(node.domain, 0)
         entry = schema_of(node.domain, node.op_type, version)
@@ -160,7 +167,8 @@ def _dtype(array: Known) -> int:
     return int(onnx.helper.np_dtype_to_tensor_dtype(array.dtype))
 
 
-_LIKE_INPUT = ("GroupNormalization",)  # for which onnx infers nothing: the result is like the first input
+# For these onnx infers nothing, or fails where an attribute has its default: the result is like the first input.
+_LIKE_INPUT = ("GroupNormalization", "MeanVarianceNormalization")
 _SHAPE_READERS = ("Shape", "Size")  # the two ops that read a shape and not a value
 
 

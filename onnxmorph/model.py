@@ -22,7 +22,7 @@ from onnx_ir.passes import common as passes
 from onnxmorph.checks import check_functions, check_tensors, check_values, check_versions
 from onnxmorph.errors import ModelError, OutputError
 from onnxmorph.graph import Graph, Node, Parameter, Shape
-from onnxmorph.infer import captured_by, infer, names_of, root_cause, schema_of
+from onnxmorph.infer import Inferred, captured_by, infer, names_of, root_cause, schema_of
 
 SINGLE_FILE = 1_500_000_000  # bytes of weights; a protobuf ends at 2 GB
 
@@ -116,10 +116,10 @@ def _view(model: ir.Model, name: str, given: Mapping[str, Sequence[int]], consta
         source=name,
         notes=tuple(notes),
     )
-    return replace(graph, nodes=tuple(_nodes(model, graph, pass_one.floats)))
+    return replace(graph, nodes=tuple(_nodes(model, graph, pass_one)))
 
 
-def _nodes(model: ir.Model, graph: Graph, floats: set[str]) -> Iterator[Node]:
+def _nodes(model: ir.Model, graph: Graph, found: Inferred) -> Iterator[Node]:
     """The nodes that the outputs depend on, settled arithmetic on shapes left out: its results are constants."""
     settled = {key: key in graph.derived for key in graph.known if graph.static[key].all()}
     needed, kept = set(graph.outputs), []
@@ -135,6 +135,7 @@ def _nodes(model: ir.Model, graph: Graph, floats: set[str]) -> Iterator[Node]:
         attributes = dict(entry[2]) if entry else {}
         attributes.update({k: a.value for k, a in node.attributes.items()})
         inputs, outputs = names_of(node.inputs), names_of(node.outputs)
+        partial = {i: graph.known.get(i, found.short.get(i)) for i in inputs}
         yield Node(
             type=node.op_type,
             domain=node.domain,
@@ -146,10 +147,11 @@ def _nodes(model: ir.Model, graph: Graph, floats: set[str]) -> Iterator[Node]:
             formal=entry[1] if entry else (),
             in_shapes=tuple(graph.shapes.get(i) if i else None for i in inputs),
             out_shapes=tuple(graph.shapes.get(o) if o else None for o in outputs),
-            known=tuple(graph.known[i] if i in graph.known and graph.static[i].all() else None for i in inputs),
-            partial=tuple(graph.known.get(i) if i else None for i in inputs),
+            known=tuple(partial[i] if i not in graph.known or graph.static[i].all() else None for i in inputs),
+            partial=tuple(partial[i] for i in inputs),
             captured=captured_by(node),
-            counted=any(o in floats and o not in settled for o in outputs),
+            counted=any(o in found.floats and o not in settled for o in outputs),
+            dynamic=tuple(graph.dynamic.get(o, frozenset()) for o in outputs),
         )
 
 

@@ -25,7 +25,7 @@ from onnxmorph.notation import (
     size_of,
     solve_sizes,
 )
-from onnxmorph.rules import Rule, Spec
+from onnxmorph.rules import Cost, Rule, Spec
 
 AxisLabels = tuple[Labels | None, ...]
 LONGEST = 1 << 24  # positions of an axis; a longer one is fixed, for its labels would fill the memory
@@ -45,6 +45,11 @@ class Plan:
     equation: Equation | None
     sizes: Mapping[str, int]
     labels: Mapping[str, Labels | None]
+
+    @property
+    def cost(self) -> Cost | None:
+        """What the node costs, in the factors of its equation."""
+        return self.spec.cost or (self.rule.cost if self.rule else None)
 
 
 class Reasons:
@@ -95,7 +100,15 @@ def propagate(
             found.meet(axis, label, size)
     for name in sorted(equation.fixed & found.labels.keys()):
         found.hold(name, "positions", f"{node} depends on the positions of this axis")
+    moving = {
+        f.name
+        for axes, dynamic in zip(equation.outputs, node.dynamic, strict=False)
+        for t in (dynamic if axes else ())
+        for f in factors((axes or ())[t])
+    }
     for name in spec.fresh:
+        if name in moving:  # how many there are is not known before running
+            continue
         found.labels[name] = found.too_long() if sizes[name] > LONGEST else channels.fresh(sizes[name])[:, None]
     for take in spec.takes:
         label = found.labels.get(take.of)

@@ -212,11 +212,14 @@ def fixed_table(of: Analysis) -> Table:
 
 
 def uncovered(of: Analysis) -> list[tuple[str, str, str, str]]:
-    """Ops that no rule covers, or whose rule does not cover this form: type, name, code and reason."""
+    """Ops that no rule covers, or whose rule does not cover this form: type, name, code and reason.
+
+    An op whose axes stay whatever its form is covered: its reason stands with the axes that it holds.
+    """
     return [
         (plan.node.type, plan.node.name or plan.node.outputs[0], *plan.spec.refuse)
         for plan in of.plans
-        if plan.spec.refuse
+        if plan.spec.refuse and not (plan.rule and plan.rule.fixed)
     ]
 
 

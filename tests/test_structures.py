@@ -11,10 +11,12 @@ import pytest
 
 from onnxmorph.analysis import Analysis, analyze
 from onnxmorph.axes import Array
+from onnxmorph.model import load
 from onnxmorph.structure import Structure
 from onnxmorph.surgery import shrink, verify
 from onnxmorph.surgery.emit import emit
-from onnxmorph.surgery.verify import random_inputs, run_session
+from onnxmorph.surgery.grow import grown
+from onnxmorph.surgery.verify import random_inputs, relative, run_session
 from structures import STRUCTURES
 
 TOLERANCE = 1e-5
@@ -55,6 +57,16 @@ def test_a_removed_channel_is_a_silent_one(name: str, seed: int) -> None:
     assert verify(analysis, small.model, small.structure, samples=1, seed=seed).difference <= TOLERANCE
     after = analyze(small.model)
     assert {n: p.value(after.widths) for n, p in after.costs.items()} == small.structure.costs["after"]
+
+
+def test_copies_of_channels_change_nothing_unless_a_note_says_so(name: str) -> None:
+    analysis = analysis_of(name)
+    copies = np.append(1, np.full(analysis.channels, 2))
+    weights, notes = grown(analysis, copies, "preserve", seed=0)
+    feeds = random_inputs(analysis.graph, np.random.default_rng(2))
+    before, after = load(STRUCTURES[name].build()).model, emit(analysis, copies, weights)
+    pairs = zip(run_session(before)(feeds), run_session(after)(feeds), strict=True)
+    assert notes or max(relative(a, b) for a, b in pairs) <= TOLERANCE
 
 
 def test_a_widened_network_runs(name: str) -> None:

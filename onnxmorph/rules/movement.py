@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from onnxmorph.graph import Node, Shape
-from onnxmorph.rules.table import Cost, Spec, Take, Write, axes_of, axis_of, letters, refuse, rule
+from onnxmorph.rules.table import Cost, Spec, Take, Write, axes_of, axis_of, letters, refuse, rule, with_term
 
 OPEN_END = 2**31 - 1  # exporters write "to the end" as this or more
 
@@ -15,10 +15,6 @@ def _known_shape(node: Node) -> Shape:
     return shape if shape is not None else ()
 
 
-def _with(names: list[str], axis: int, term: str) -> str:
-    return " ".join(term if t == axis else n for t, n in enumerate(names))
-
-
 def concat(node: Node) -> Spec:
     if any(s is None for s in node.in_shapes):
         return refuse("unknown-shape", "the shape of an input cannot be inferred")
@@ -26,7 +22,7 @@ def concat(node: Node) -> Spec:
     axis = axis_of(node.attributes["axis"], len(names))
     parts = letters(len(node.inputs), "s")
     whole = parts[0] if len(parts) == 1 else f"({' + '.join(parts)})"
-    return Spec(f"{', '.join(_with(names, axis, p) for p in parts)} -> {_with(names, axis, whole)}")
+    return Spec(f"{', '.join(with_term(names, axis, p) for p in parts)} -> {with_term(names, axis, whole)}")
 
 
 def split(node: Node) -> Spec:
@@ -38,7 +34,7 @@ def split(node: Node) -> Spec:
     whole = parts[0] if len(parts) == 1 else f"({' + '.join(parts)})"
     sizes = {p: s[axis] for p, s in zip(parts, node.out_shapes, strict=True) if s is not None}
     return Spec(
-        f"{_with(names, axis, whole)}, _ -> {', '.join(_with(names, axis, p) for p in parts)}",
+        f"{with_term(names, axis, whole)}, _ -> {', '.join(with_term(names, axis, p) for p in parts)}",
         sizes,
         (Write("split", tuple(parts), instead_of="num_outputs"),),
     )
@@ -81,7 +77,10 @@ def slice_(node: Node) -> Spec:
 
 
 def gather(node: Node) -> Spec:
-    """Rows by index. Constant indices pick positions that may go; others need every position."""
+    """``a0 a1 a2, _ -> a0 t a2``: rows by index. Constant indices pick positions, and those not picked may go.
+
+    A single constant index keeps its position; indices that are computed, or form a matrix, keep all of them.
+    """
     shape, index_shape, out = _known_shape(node), node.in_shapes[1], node.out_shapes[0]
     if index_shape is None or out is None:
         return refuse("unknown-shape", "the shape of its indices cannot be inferred")
@@ -92,18 +91,30 @@ def gather(node: Node) -> Spec:
         taken = np.where(index < 0, index + shape[axis], index).astype(np.int64)
         if ((taken < 0) | (taken >= shape[axis])).any():
             return refuse("index", "an index is out of range")
-        result = _with(names, axis, "t")
+        result = with_term(names, axis, "t")
         return Spec(f"{' '.join(names)}, _ -> {result}", takes=(Take("t", names[axis], taken, "indices"),))
+    if index is not None and index.ndim == 0:
+        at = int(index) + (shape[axis] if index < 0 else 0)
+        if not 0 <= at < shape[axis]:
+            return refuse("index", "an index is out of range")
+        sizes = {"p": at, "t": 1, "q": shape[axis] - at - 1}
+        before, after = with_term(names, axis, "(p + [t] + q)"), " ".join(n for t, n in enumerate(names) if t != axis)
+        return Spec(f"{before}, _ -> {after}", sizes, (Write("indices", ("p",)),))
     inner = " ".join(letters(len(index_shape), "i"))
-    return Spec(f"{_with(names, axis, f'[{names[axis]}]')}, {inner or '_'} -> {_with(names, axis, inner)}")
+    return Spec(f"{with_term(names, axis, f'[{names[axis]}]')}, {inner or '_'} -> {with_term(names, axis, inner)}")
 
 
 def pad(node: Node) -> Spec:
+    """``a0 a1 -> a0 (p1 + a1 + q1)``: positions that are added may go like others.
+
+    An axis is fixed where positions are repeated or cut off.
+    """
     pads, shape = node.parameter("pads"), _known_shape(node)
-    if pads is None:
+    axes = axes_of(node.parameter("axes"), len(shape))
+    if pads is None or (axes is None and node.input_index("axes") is not None):
         return refuse("dynamic", "its pads are not known before running")
     mode = node.attributes.get("mode", "constant")
-    axes = axes_of(node.parameter("axes"), len(shape)) or list(range(len(shape)))
+    axes = list(range(len(shape))) if axes is None else axes
     before, after, sizes = letters(len(shape)), letters(len(shape)), dict[str, int]()
     low = [int(p) for p in np.asarray(pads).reshape(-1)][: len(axes)]
     high = [int(p) for p in np.asarray(pads).reshape(-1)][len(axes) :]
@@ -113,7 +124,7 @@ def pad(node: Node) -> Spec:
         name = before[axis]
         if low[j] == high[j] == 0:
             continue
-        if mode in ("constant", b"constant") and low[j] >= 0 and high[j] >= 0:
+        if mode == "constant" and low[j] >= 0 and high[j] >= 0:
             sizes |= {name: shape[axis], f"p{axis}": low[j], f"q{axis}": high[j]}
             after[axis] = f"(p{axis} + {name} + q{axis})"
             entries[j], entries[len(axes) + j] = f"p{axis}", f"q{axis}"
@@ -125,14 +136,20 @@ def pad(node: Node) -> Spec:
 
 
 def resize(node: Node) -> Spec:
-    """Axes that keep their size pass; resampled ones are fixed."""
+    """``c0 c1 [y2] [y3], _, _, _ -> c0 c1 z2 z3``: axes that are resampled, or may be, are fixed."""
     shape, out = _known_shape(node), node.out_shapes[0]
     if out is None or len(out) != len(shape):
         return refuse("unknown-shape", "its output's shape cannot be inferred")
-    same = [a == b for a, b in zip(shape, out, strict=True)]
+    listed = axes_of(node.parameter("axes"), len(shape)) or list(range(len(shape)))
+    same = [t not in listed for t in range(len(shape))]
+    scales = None if node.input_index("sizes") else node.sizes("scales")
+    cropped = node.attributes.get("coordinate_transformation_mode") == "tf_crop_and_resize"
+    stretched = node.attributes.get("keep_aspect_ratio_policy", "stretch") == "stretch"
+    whole = np.full(len(listed), bool(node.input_index("sizes"))) if scales is None else np.ravel(scales) == 1
+    for t, one in zip(listed, whole, strict=False):  # equal sizes are not enough: 5 positions times 1.1 are 5 others
+        same[t] = bool(one) and shape[t] == out[t] and stretched and not cropped
     before = [f"c{t}" if kept else f"[y{t}]" for t, kept in enumerate(same)]
     after = [f"c{t}" if kept else f"z{t}" for t, kept in enumerate(same)]
-    listed = axes_of(node.parameter("axes"), len(shape)) or list(range(len(shape)))
     writes = (Write("sizes", tuple(after[t] if same[t] else None for t in listed)),)
     return Spec(
         f"{' '.join(before)}, _, _, _ -> {' '.join(after)}",
@@ -141,6 +158,7 @@ def resize(node: Node) -> Spec:
 
 
 def expand(node: Node) -> Spec:
+    """``a2 1 a0, _ -> a2 a1 a0``: the positions that one is repeated to may go."""
     shape, out = _known_shape(node), node.out_shapes[0]
     target = node.partial[1]
     if out is None:
@@ -148,16 +166,35 @@ def expand(node: Node) -> Spec:
     before = [f"a{len(shape) - 1 - t}" for t in range(len(shape))]
     after = [f"a{len(out) - 1 - t}" for t in range(len(out))]
     offset = len(out) - len(shape)
+    fresh = [] if target is None else after[:offset]
     for t, size in enumerate(shape):
         if out[t + offset] != size:
             before[t] = "1"
+            fresh += [] if target is None else [after[t + offset]]
     length = len(target) if target is not None else len(out)
     entries: list[str | None] = [None] * length
     if target is not None:
         for t in range(1, length + 1):
             if t <= len(out) and target[-t] != 1:
                 entries[-t] = after[-t]
-    return Spec(f"{' '.join(before)}, _ -> {' '.join(after)}", writes=(Write("shape", tuple(entries)),))
+    write = Write("shape", tuple(entries))
+    return Spec(f"{' '.join(before)}, _ -> {' '.join(after)}", writes=(write,), fresh=tuple(fresh))
+
+
+def tile(node: Node) -> Spec:
+    """``1 a1, _ -> r0 (r1 a1)``: an axis of several positions is repeated as it stands.
+
+    How often is fixed; the positions that a single one is repeated to may go.
+    """
+    shape, out, repeats = node.in_shapes[0], node.out_shapes[0], node.partial[1]
+    if shape is None or out is None:
+        return refuse("unknown-shape", "the shape of the input or of the output cannot be inferred")
+    single = [size == 1 and times > 1 and repeats is not None for size, times in zip(shape, out, strict=True)]
+    before = ["1" if alone else f"a{t}" for t, alone in enumerate(single)]
+    after = [f"r{t}" if alone else f"(r{t} a{t})" for t, alone in enumerate(single)]
+    made = tuple(f"r{t}" if alone else None for t, alone in enumerate(single))
+    fresh = tuple(name for name in made if name)
+    return Spec(f"{' '.join(before)}, _ -> {' '.join(after)}", writes=(Write("repeats", made),), fresh=fresh)
 
 
 rule("Concat", concat, keeps=True)
@@ -166,4 +203,5 @@ rule("Slice", slice_, keeps=True)
 rule("Gather", gather, keeps=True)
 rule("Pad", pad)
 rule("Expand", expand, keeps=True)
+rule("Tile", tile, keeps=True)
 rule("Resize Upsample", resize, Cost("c z"), keeps=True)

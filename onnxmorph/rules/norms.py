@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from onnxmorph.graph import Node
-from onnxmorph.rules.table import Cost, Spec, Write, axis_of, letters, refuse, rule
+from onnxmorph.rules.table import Cost, Spec, Write, axes_of, axis_of, letters, refuse, rule
 
 AFFINE = {1: "scale", 2: "shift"}
 
 
 def batch_norm(node: Node) -> Spec:
+    """``n c y..., c, c, c, c -> n c y...``."""
     if node.attributes.get("training_mode"):
         return Spec("{n} c {y...}, c, c, c, c -> n c y..., c, c")
     return Spec("n c y..., c, c, c, c -> n c y...")
@@ -20,6 +23,7 @@ def _trailing(node: Node) -> tuple[list[str], int] | None:
 
 
 def layer_norm(node: Node) -> Spec:
+    """``a0 a1 {a2}, a2, a2 -> a0 a1 a2, a0 a1 1, a0 a1 1``."""
     found = _trailing(node)
     if found is None:
         return refuse("unknown-shape", "the shape of the input cannot be inferred")
@@ -31,6 +35,7 @@ def layer_norm(node: Node) -> Spec:
 
 
 def group_norm(node: Node) -> Spec:
+    """``n (g {c}) {y...}, (g c), (g c) -> n (g c) y...``; before opset 21 scale and shift are ``g``."""
     if node.version < 21:  # scale and bias per group until opset 21
         return Spec(
             "n (g {c}) {y...}, g, g -> n (g c) y...",
@@ -45,14 +50,28 @@ def group_norm(node: Node) -> Spec:
 
 
 def softmax(node: Node) -> Spec:
+    """``a0 a1 {a2} -> a0 a1 a2``; before opset 13 over all axes from the given one on."""
+    rank = len(node.in_shapes[0] or ())
+    axis = axis_of(node.attributes["axis"], rank)
+    return _over_axes(node, range(axis, rank) if node.version < 13 else [axis])
+
+
+def lp_norm(node: Node) -> Spec:
+    """``a0 {a1} a2 -> a0 a1 a2``."""
+    return _over_axes(node, [int(node.attributes["axis"])])
+
+
+def mean_variance(node: Node) -> Spec:
+    """``{n} c {y...} -> n c y...``, or over other axes."""
+    return _over_axes(node, node.attributes["axes"])
+
+
+def _over_axes(node: Node, axes: Sequence[int]) -> Spec:
     shape = node.in_shapes[0]
     if shape is None:
         return refuse("unknown-shape", "the shape of the input cannot be inferred")
-    names = letters(len(shape))
-    axis = axis_of(node.attributes["axis"], len(shape))
-    over = range(axis, len(shape)) if node.version < 13 else [axis]  # before 13 the trailing axes are flattened
-    marked = [f"{{{n}}}" if t in over else n for t, n in enumerate(names)]
-    return Spec(f"{' '.join(marked)} -> {' '.join(names)}")
+    names, over = letters(len(shape)), axes_of(axes, len(shape)) or []
+    return Spec(f"{' '.join(f'{{{n}}}' if t in over else n for t, n in enumerate(names))} -> {' '.join(names)}")
 
 
 rule("BatchNormalization", batch_norm, Cost("n c y", 2), roles={**AFFINE, 3: "state", 4: "state"})
@@ -60,6 +79,8 @@ rule("LayerNormalization", layer_norm, Cost("a", 7), roles=AFFINE)
 rule("RMSNormalization", layer_norm, Cost("a", 5), roles={1: "scale"})
 rule("GroupNormalization", group_norm, Cost("n g c y", 7), roles=AFFINE)
 rule("InstanceNormalization", "n c {y...}, c, c -> n c y...", Cost("n c y", 7), roles=AFFINE)
+rule("MeanVarianceNormalization", mean_variance, Cost("a", 5))
 rule("Softmax LogSoftmax", softmax, Cost("a", 5))
+rule("Hardmax", softmax, Cost("a"))
 rule("LRN", "n [c] y... -> n c y...", Cost("n c y", 5))
-rule("LpNormalization", "[a...] -> a...", Cost("a", 3))
+rule("LpNormalization", lp_norm, Cost("a", 3))

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from onnxmorph.rules.table import Cost, rule
+from onnxmorph.graph import Node
+from onnxmorph.rules.table import Cost, Spec, rule
 
 EACH = Cost("a")
+
+
+def variadic(node: Node) -> Spec:
+    """``a..., a..., ... -> a...``, with as many operands as the node has."""
+    return Spec(f"{', '.join('a...' for _ in node.inputs)} -> a...")
+
 
 rule(
     "Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Ceil Celu Cos Cosh Elu Erf Exp Floor Gelu HardSigmoid HardSwish "
@@ -24,8 +31,9 @@ rule(
 rule("Add", "a..., a... -> a...", EACH, elementwise=True, additive=True)
 rule("Clip", "a..., _, _ -> a...", EACH, elementwise=True)
 rule("Where", "a..., a..., a... -> a...", EACH, elementwise=True)
-rule("Max Mean Min Sum", "a..., a..., a..., a..., a..., a..., a..., a... -> a...", EACH, elementwise=True)
+rule("Max Mean Min Sum", variadic, EACH, elementwise=True)
+rule("BitCast", "a... -> a...", view=True)
 rule("Cast Identity", "a... -> a...", view=True, elementwise=True)
-rule("CastLike", "a..., _ -> a...", view=True, elementwise=True)
+rule("CastLike", "a..., _ -> a...", view=True, elementwise=True, unread=[1])
 rule("Dropout", "a..., _, _ -> a..., a...", view=True, elementwise=True)
 rule("Shape Size", "a... -> _", view=True, reads_shape=True)

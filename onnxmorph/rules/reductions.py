@@ -20,16 +20,17 @@ def _reduce(node: Node, mark: str) -> Spec:
 
 
 def over_zeros(node: Node) -> Spec:
-    """Zeros do not change the result: cutting zeroed positions is exact."""
+    """``a0 a1 a2, _ -> a0 1 a2``: zeros do not change the result, so that cutting zeroed positions is exact."""
     return _reduce(node, "{}")
 
 
 def over_live(node: Node) -> Spec:
-    """Zeros do change the result: it is taken over the live positions."""
+    """``a0 {a1} a2, _ -> a0 1 a2``: zeros do change the result, which is taken over the live positions."""
     return _reduce(node, "{{{}}}")
 
 
 def arg_reduce(node: Node) -> Spec:
+    """``a0 [a1] a2 -> a0 1 a2``: the result numbers the positions of the axis, which is fixed."""
     shape = node.in_shapes[0]
     if shape is None:
         return refuse("unknown-shape", "the shape of the input cannot be inferred")
@@ -39,9 +40,16 @@ def arg_reduce(node: Node) -> Spec:
 
 
 def pool(node: Node) -> Spec:
+    """``n c [y...] -> n c z..., n c z...``: the window goes over fixed axes.
+
+    A second output numbers positions of the whole input. Where anything but a MaxUnpool of the same shape reads it,
+    n and c are fixed too.
+    """
     window = [int(k) for k in node.attributes["kernel_shape"]]
     sizes = {f"k~{len(window) - 1 - i}": k for i, k in enumerate(window)}
-    return Spec("n c [y...] -> n c z..., n c z...", sizes)
+    shape = node.in_shapes[0]
+    points = {1: shape} if shape is not None and len(node.outputs) > 1 else {}
+    return Spec("n c [y...] -> n c z..., n c z...", sizes, points_out=points)
 
 
 rule("ReduceSum ReduceL1 ReduceL2 ReduceSumSquare", over_zeros, Cost("a"))

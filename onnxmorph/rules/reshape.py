@@ -49,21 +49,31 @@ def _regroup(node: Node, target: int | None) -> Spec:
     if target is None:
         return Spec(f"{' '.join(before)}, _ -> {' '.join(after)}", sizes)
     wanted = node.partial[target]
+    if wanted is None:
+        return refuse("dynamic", "its target shape is not known before running")
+    # an entry of 0 copies the size of the same input axis, which after a cut may be another's
+    alike = [*(a == b for a, b in zip(before, after, strict=False)), *(False for _ in after)]
     entries = tuple(
-        None if term == "1" or (wanted is not None and wanted[t] <= 0) else term for t, term in enumerate(after)
+        None if term == "1" or wanted[t] < 0 or (wanted[t] == 0 and alike[t]) else term for t, term in enumerate(after)
     )
     return Spec(f"{' '.join(before)}, _ -> {' '.join(after)}", sizes, (Write("shape", entries, infers=True),))
 
 
 def reshape(node: Node) -> Spec:
+    """``f0 (f1 f2), _ -> (f0 f1) f2``: both shapes as ordered products of common factors.
+
+    Every axis is fixed where there are none.
+    """
     return _regroup(node, 1)
 
 
 def flatten(node: Node) -> Spec:
+    """``f0 f1 f2 f3 -> f0 (f1 f2 f3)``."""
     return _regroup(node, None)
 
 
 def transpose(node: Node) -> Spec:
+    """``a0 a1 a2 -> ...``, the same axes in another order."""
     shape = node.in_shapes[0]
     if shape is None:
         return refuse("unknown-shape", "the shape of the input cannot be inferred")
@@ -73,7 +83,7 @@ def transpose(node: Node) -> Spec:
 
 
 def squeeze(node: Node) -> Spec:
-    """An axis that disappears is fixed: its position has nowhere to go."""
+    """``a0 [a1] a2, _ -> a0 a2``: an axis that disappears is fixed, for its position has nowhere to go."""
     shape = node.in_shapes[0]
     axes = axes_of(node.parameter("axes"), len(shape or ()))
     if shape is None or (axes is None and node.input_index("axes") is not None):
@@ -81,10 +91,13 @@ def squeeze(node: Node) -> Spec:
     gone = [t for t, s in enumerate(shape) if s == 1] if axes is None else axes
     names = letters(len(shape))
     before = " ".join(f"[{n}]" if t in gone else n for t, n in enumerate(names))
-    return Spec(f"{before}, _ -> {' '.join(n for t, n in enumerate(names) if t not in gone)}")
+    # without axes it would take away what a cut leaves of others, too
+    explicit = {"axes": tuple(gone)} if axes is None else {}
+    return Spec(f"{before}, _ -> {' '.join(n for t, n in enumerate(names) if t not in gone)}", explicit=explicit)
 
 
 def unsqueeze(node: Node) -> Spec:
+    """``a0 a1, _ -> a0 1 a1``."""
     shape, out = node.in_shapes[0], node.out_shapes[0]
     axes = axes_of(node.parameter("axes"), len(out or ()))
     if shape is None or out is None or axes is None:
@@ -109,10 +122,12 @@ def _blocks(node: Node, inward: bool) -> Spec:
 
 
 def depth_to_space(node: Node) -> Spec:
+    """``n ([b0] [b1] c) h w -> n c (h b0) (w b1)``, or ``n (c [b0] [b1]) h w``; the block is fixed."""
     return _blocks(node, inward=False)
 
 
 def space_to_depth(node: Node) -> Spec:
+    """``n c (h [b0]) (w [b1]) -> n (b0 b1 c) h w``; the block is fixed."""
     return _blocks(node, inward=True)
 
 

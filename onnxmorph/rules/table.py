@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxmorph.graph import Node
+from onnxmorph.graph import Node, Shape
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,10 @@ class Spec:
     """A rule bound to one node: its equation, the sizes that its attributes give, and its consequences.
 
     ``fresh`` names factors of the output whose positions the op itself makes (padding), free to go.
+    ``cost`` stands instead of the rule's, where attributes decide it.
+    ``explicit`` are parameters that the node leaves out and that would change with the sizes: they are written out.
+    ``points_out`` are outputs whose values number the positions of a tensor of that shape, row by row;
+    ``points_in`` are inputs that are read so. Between the two, and nowhere else, such numbers follow a cut.
     ``refuse`` is set instead of everything else where the rule does not cover the node: (code, reason).
     """
 
@@ -64,6 +68,10 @@ class Spec:
     writes: tuple[Write, ...] = ()
     takes: tuple[Take, ...] = ()
     fresh: tuple[str, ...] = ()
+    cost: Cost | None = None
+    explicit: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    points_out: Mapping[int, Shape] = field(default_factory=dict)
+    points_in: Mapping[int, Shape] = field(default_factory=dict)
     refuse: tuple[str, str] | None = None
 
 
@@ -77,8 +85,8 @@ class Rule:
     nothing. ``elementwise`` marks functions of single positions, which map constants to constants.
     ``keeps`` marks ops that map constant channels to the same constants (moving, pooling).
     ``bias`` is the input that is added to the result, ``additive`` an op that adds its inputs.
-    ``reads_shape`` marks ops whose output is the shape of their input. ``fixed`` is the (code, reason) of an op
-    whose axes always stay.
+    ``reads_shape`` marks ops whose output is the shape of their input; ``unread`` are inputs of which only the type
+    is read. ``fixed`` is the (code, reason) of an op whose axes always stay.
     """
 
     op: str
@@ -92,6 +100,7 @@ class Rule:
     bias: int | None = None
     additive: bool = False
     reads_shape: bool = False
+    unread: tuple[int, ...] = ()
     domain: str = ""
     fixed: tuple[str, str] | None = None
 
@@ -120,6 +129,7 @@ def rule(
     bias: int | None = None,
     additive: bool = False,
     reads_shape: bool = False,
+    unread: Sequence[int] = (),
     domain: str = "",
 ) -> None:
     """Enter one rule for several ops (names separated by spaces)."""
@@ -138,6 +148,7 @@ def rule(
                 bias,
                 additive,
                 reads_shape,
+                tuple(unread),
                 domain,
             )
         )
@@ -162,6 +173,11 @@ def refuse(code: str, reason: str) -> Spec:
 def letters(n: int, name: str = "a") -> list[str]:
     """N factor names, ``a0 a1 …``."""
     return [f"{name}{i}" for i in range(n)]
+
+
+def with_term(names: Sequence[str], axis: int, term: str) -> str:
+    """Axes in the notation, with another term in the place of one."""
+    return " ".join(term if t == axis else n for t, n in enumerate(names))
 
 
 def axis_of(axis: int, rank: int) -> int:

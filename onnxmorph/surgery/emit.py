@@ -127,6 +127,9 @@ class Emitter:
             self.write(plan, write, sizes)
         for each in plan.spec.takes:
             self.reindex(plan, rows, each)
+        if any(r is not None and (self.copies[r] != 1).any() for r in rows.values()):
+            for name, values in plan.spec.explicit.items():
+                self.set(plan.node, name, np.array(values, np.int64))
 
     def write(self, plan: Plan, write: Write, sizes: Mapping[str, int]) -> None:
         """Bring one parameter that holds sizes up to date."""
@@ -143,21 +146,11 @@ class Emitter:
         for j, (entry, size) in enumerate(zip(new, old, strict=True)):
             if entry is not None and size is not None:
                 after[j], ratio[:, j] = entry, (entry, size)
-        target = self.node(node)
-        index = node.input_index(write.parameter)
-        if index is None and write.parameter not in node.formal:
-            whole, name = np.ndim(before) == 0, write.parameter
-            attribute = ir.AttrInt64(name, int(after[0])) if whole else ir.AttrInt64s(name, after.tolist())
-            target.attributes[name] = attribute
-            return
-        if write.instead_of:
+        target, index, shape = self.node(node), node.input_index(write.parameter), np.shape(before)
+        if write.instead_of and write.parameter in node.formal:
             target.attributes.pop(write.instead_of, None)
-        name = f"{node.outputs[0]}_{write.parameter}"
         if index is None:
-            index = node.formal.index(write.parameter)
-            target.resize_inputs(max(index + 1, len(target.inputs)))
-            target.replace_input_with(index, self.constant(name, after))
-            return
+            return self.set(node, write.parameter, after.reshape(shape))
         source = target.inputs[index]
         assert source is not None
         static = self.analysis.graph.static.get(node.inputs[index], np.ones(len(after), bool)).reshape(-1)
@@ -166,9 +159,22 @@ class Emitter:
             static = np.ones_like(static)
         if static.all():
             kind = self.analysis.graph.known[node.inputs[index]].dtype
-            target.replace_input_with(index, self.constant(name, after.astype(kind)))
+            self.set(node, write.parameter, after.reshape(shape).astype(kind))
         else:
-            target.replace_input_with(index, self.rescale(target, source, static, after, *ratio))
+            arrays = (each.reshape(shape) for each in (after, *ratio))
+            target.replace_input_with(index, self.rescale(target, source, static.reshape(shape), *arrays))
+        return None
+
+    def set(self, node: Node, parameter: str, value: NDArray[np.generic]) -> None:
+        """Give a parameter, an attribute or an input, a new value."""
+        target = self.node(node)
+        if parameter not in node.formal:
+            attribute = ir.AttrInt64s if value.ndim else ir.AttrInt64
+            target.attributes[parameter] = attribute(parameter, value.tolist())
+            return
+        index = node.formal.index(parameter)
+        target.resize_inputs(max(index + 1, len(target.inputs)))
+        target.replace_input_with(index, self.constant(f"{node.outputs[0]}_{parameter}", value))
 
     def rescale(
         self, user: ir.Node, source: ir.Value, static: NDArray[np.bool_], fixed: Ints, times: Ints, per: Ints

@@ -69,7 +69,7 @@ class _Folding:
         known = [(i, self.constant[n]) for i, n in enumerate(plan.node.inputs) if n in self.constant]
         if not known:
             return
-        if rule.cost is not None and rule.cost.macs:
+        if plan.cost is not None and plan.cost.macs:
             for i, (axis, values) in known:
                 self.absorb(plan, i, axis, values)
         elif rule.elementwise:
@@ -179,15 +179,20 @@ class _Folding:
         node, equation = plan.node, plan.equation
         assert equation is not None and plan.rule is not None
         mine = equation.inputs[i]
-        others = [j for j, n in enumerate(node.inputs[:2]) if j != i and n in self.analysis.parameters]
+        others = [j for j, axes in enumerate(equation.inputs) if axes is not None and j not in (i, plan.rule.bias)]
         assert mine is not None
-        if not others or equation.inputs[others[0]] is None:
+        if len(others) != 1 or node.inputs[others[0]] not in self.analysis.parameters:
             return self.drop(plan, "it has no weight of its own")
         weight, axes = node.inputs[others[0]], equation.inputs[others[0]] or ()
+        if self.analysis.parameters[weight].shape != tuple(size_of(term, plan.sizes) for term in axes):
+            return self.drop(plan, "its weight is broadcast")
         ids = {name: t for t, name in enumerate(plan.sizes)}
         array = self.analysis.graph.weights(weight).astype(np.float64)
         weight_factors = [f.name for term in axes for f in factors(term)]
         vector_factors = [f.name for f in factors(mine[axis])]
+        kept = {f.name for term in (*axes, *(equation.outputs[0] or ())) for f in factors(term)} | equation.fixed
+        if any(f.name not in kept for term in mine for f in factors(term)):
+            return self.drop(plan, "it sums over more than the weight has")
         out_axes = [
             t
             for t, term in enumerate(equation.outputs[0] or ())

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from onnxmorph.analysis import Analysis
 from onnxmorph.axes import Array
-from onnxmorph.notation import Factor, Term, factors
+from onnxmorph.notation import Factor, Sum, Term, factors
 from onnxmorph.positions import count, take
 from onnxmorph.propagate import Plan
 
@@ -73,9 +73,11 @@ def _share(analysis: Analysis, copies: Array, weights: Weights, rng: np.random.G
                     yield f"{plan.node} sums over copied channels and has no weight of its own to share out"
                 else:
                     found.setdefault(reading, []).append(plan)
-    axes = Counter(reading.name for reading in found)
+    ways: dict[str, set[tuple[int, ...]]] = {}  # a weight may be read along several axes, but by the same ops
     for reading, plans in found.items():
-        if readers[reading.name] != len(plans) or axes[reading.name] != 1:
+        ways.setdefault(reading.name, set()).add(tuple(map(id, plans)))
+    for reading, plans in found.items():
+        if readers[reading.name] != len(plans) or len(ways[reading.name]) != 1:
             yield f"{plans[0].node} sums over copied channels with a weight that is also used in another way"
             continue
         plan = plans[0]
@@ -110,13 +112,12 @@ def _new_size(plan: Plan, rows: Array | None, factor: str, copies: Array) -> int
 
 
 def _summed(plan: Plan) -> list[str]:
-    """The factors that are in inputs and in no output (positions that are picked are not summed)."""
+    """The factors that are in inputs and in no output; positions that are picked or left out are not summed."""
     assert plan.equation is not None
-    sides = [
-        {f.name for axes in side if axes is not None for axis in axes for f in factors(axis)}
-        for side in (plan.equation.inputs, plan.equation.outputs)
-    ]
-    return sorted(sides[0] - sides[1] - {each.of for each in plan.spec.takes})
+    read = [axis for axes in plan.equation.inputs for axis in axes or () if not isinstance(axis, Sum)]
+    written = [axis for axes in plan.equation.outputs for axis in axes or ()]
+    before, after = ({f.name for axis in side for f in factors(axis)} for side in (read, written))
+    return sorted(before - after - {each.of for each in plan.spec.takes})
 
 
 def _weight_of(
@@ -154,7 +155,7 @@ def _draw(analysis: Analysis, copies: Array, weights: Weights, rng: np.random.Ge
             if plan.equation is not None and not factor.startswith("y"):
                 fan_in *= _new_size(plan, of, factor, copies)
         for i in plan.rule.weights:
-            name = plan.node.inputs[i]
+            name = plan.node.inputs[i] if i < len(plan.node.inputs) else ""
             if name not in weights:
                 continue
             fresh = rng.normal(0, np.sqrt(2 / fan_in), weights[name].shape)

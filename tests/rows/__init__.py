@@ -1,9 +1,25 @@
 """The rows of every family: see ``row``."""
 
-from rows import compute, movement, norms, pointwise, reductions, reshape
+from rows import (
+    compute,
+    create,
+    einsum,
+    indexing,
+    losses,
+    movement,
+    norms,
+    pointwise,
+    reductions,
+    reshape,
+    signal,
+    vision,
+)
 from rows.row import Act, Row
 
 __all__ = ["ROWS", "Act", "Row"]
 
-_FAMILIES = (compute, norms, pointwise, reductions, movement, reshape)
+_FAMILIES = (
+    *(compute, einsum, norms, pointwise, reductions, movement, reshape),
+    *(create, indexing, losses, signal, vision),
+)
 ROWS = [row for family in _FAMILIES for row in family.ROWS]
