@@ -40,15 +40,27 @@ class Take:
 
 
 @dataclass(frozen=True)
+class Pin:
+    """A floating-point attribute that follows the size of `factor` where it is absent: written out once that is cut."""
+
+    attribute: str
+    factor: str
+    value: float
+
+
+@dataclass(frozen=True)
 class Cost:
     """``count * product of the factors`` floating-point operations; ``macs`` marks multiply-accumulates (2 each).
 
-    A node that the rule refuses costs ``count`` for every element that it writes.
+    The factors are written as in an equation, e.g. ``"n h (i + j)"``; one that a node lacks counts 1 in a product and
+    adds nothing to a sum. ``plus`` is what comes on top. A node that the rule refuses costs ``count`` for every
+    element that it writes.
     """
 
     factors: str
     count: int = 1
     macs: bool = False
+    plus: Cost | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +68,7 @@ class Spec:
     """A rule bound to one node: its equation, the sizes that its attributes give, and its consequences.
 
     ``fresh`` names factors of the output whose positions the op itself makes (padding), free to go.
+    ``same`` are pairs of factors with the same channels in two roles: what a step writes, the next one sums over.
     ``refuse`` is set instead of everything else where the rule does not cover the node: (code, reason).
     """
 
@@ -63,6 +76,8 @@ class Spec:
     sizes: Mapping[str, int] = field(default_factory=dict)
     writes: tuple[Write, ...] = ()
     takes: tuple[Take, ...] = ()
+    pins: tuple[Pin, ...] = ()
+    same: tuple[tuple[str, str], ...] = ()
     fresh: tuple[str, ...] = ()
     refuse: tuple[str, str] | None = None
 

@@ -127,6 +127,9 @@ class Emitter:
             self.write(plan, write, sizes)
         for each in plan.spec.takes:
             self.reindex(plan, rows, each)
+        for pin in plan.spec.pins:
+            if sizes[pin.factor] != plan.sizes[pin.factor]:
+                self.node(plan.node).attributes[pin.attribute] = ir.AttrFloat32(pin.attribute, pin.value)
 
     def write(self, plan: Plan, write: Write, sizes: Mapping[str, int]) -> None:
         """Bring one parameter that holds sizes up to date."""
