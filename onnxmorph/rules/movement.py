@@ -141,6 +141,10 @@ def resize(node: Node) -> Spec:
 
 
 def expand(node: Node) -> Spec:
+    """a0 1 a2, _ -> a0 w a2
+
+    The positions of a repeated axis are copies, and free to go.
+    """
     shape, out = _known_shape(node), node.out_shapes[0]
     target = node.partial[1]
     if out is None:
@@ -157,7 +161,8 @@ def expand(node: Node) -> Spec:
         for t in range(1, length + 1):
             if t <= len(out) and target[-t] != 1:
                 entries[-t] = after[-t]
-    return Spec(f"{' '.join(before)}, _ -> {' '.join(after)}", writes=(Write("shape", tuple(entries)),))
+    made = tuple(name for name in after if name not in before)
+    return Spec(f"{' '.join(before)}, _ -> {' '.join(after)}", writes=(Write("shape", tuple(entries)),), fresh=made)
 
 
 rule("Concat", concat, keeps=True)

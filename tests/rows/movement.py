@@ -46,8 +46,8 @@ ROWS = [
     Row("Resize", (IMAGE, None, None, ints(9, 7)), "c0 c1", {"axes": [2, 3]}, 18, note="axes"),
     Row("Resize", (IMAGE, floats(1, 1, 2, 2)), "c0 c1", {"mode": "nearest"}, 10, note="scales"),
     Row("Upsample", (IMAGE, floats(1, 1, 2, 2)), "c0 c1", {"mode": "nearest"}, 9),
-    Row("Expand", (Act((4, 1, 6)), ints(4, 5, 6)), "a0 a2", note="middle"),
-    Row("Expand", (Act((4, 6)), ints(2, 4, 6)), "a0 a1", note="new-axis"),
+    Row("Expand", (Act((4, 1, 6)), ints(4, 5, 6)), "a0 a1 a2", note="middle"),
+    Row("Expand", (Act((4, 6)), ints(2, 4, 6)), "a0 a1 a2", note="new-axis"),
     Row("Expand", (Act((4, 6)), ints(1, 6)), "a0 a1", note="shorter"),
     Row("Expand", (Act((4, 6)), ints(1)), "a0 a1", note="one"),
 ]
