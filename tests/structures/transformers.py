@@ -413,11 +413,11 @@ def weights(shapes: dict[str, tuple[int, ...]]) -> list[onnx.TensorProto]:
 
 @graph("attention_op_packed", widths=[2, 3, KEY, VALUE])
 def attention_op_packed() -> onnx.ModelProto:
-    """Three axes, two key heads with three heads each; queries and keys are nowhere zero."""
+    """Three axes, two key heads with three heads each; queries and keys are nowhere zero, and scores are capped."""
     nodes = [
         *PROJECTIONS,
         *(node("Sigmoid", f"p{n}", n) for n in "qk"),
-        node("Attention", "q k pv", "a", q_num_heads=6, kv_num_heads=2, is_causal=1),
+        node("Attention", "q k pv", "a", q_num_heads=6, kv_num_heads=2, is_causal=1, softcap=2.0),
         node("MatMul", "a wo", "y"),
     ]
     return model(nodes, weights(GROUPED), [X], [Y], opset=23)
@@ -430,7 +430,7 @@ def attention_op_rotary() -> onnx.ModelProto:
         *PROJECTIONS,
         node("RotaryEmbedding", "pq cos sin at", "q", num_heads=6),
         node("RotaryEmbedding", "pk cos sin at", "k", num_heads=2),
-        node("Attention", "q k pv", "a", q_num_heads=6, kv_num_heads=2, is_causal=1),
+        node("Attention", "q k pv", "a", q_num_heads=6, kv_num_heads=2, is_causal=1, softcap=2.0),
         node("MatMul", "a wo", "y"),
     ]
     caches = {"cos": (9, KEY // 2), "sin": (9, KEY // 2)}
