@@ -27,10 +27,14 @@ def drop_zero_states(model: ir.Model, constants: Collection[str]) -> None:
         constants: names of the initializers that are known to be no parameters. A tensor of zeros that is read only
             once may be a state that is still to be learnt, and stays.
     """
-    for node in model.graph:
-        for i in STATES.get(node.op_type, ()) if node.domain in ONNX else ():
-            if i < len(node.inputs) and _is_zero(node.inputs[i], constants):
-                node.replace_input_with(i, None)
+    given = [
+        (node, i)
+        for node in model.graph
+        for i in (STATES.get(node.op_type, ()) if node.domain in ONNX else ())
+        if i < len(node.inputs) and _is_zero(node.inputs[i], constants)
+    ]
+    for node, i in given:  # only now: what is shared is judged by its readers
+        node.replace_input_with(i, None)
 
 
 def _is_zero(value: ir.Value | None, constants: Collection[str]) -> bool:

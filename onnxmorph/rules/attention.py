@@ -16,39 +16,35 @@ def attention(node: Node) -> Spec:
     In three dimensions Q, K, V and Y have their heads inside, e.g. `b q (g r e)`. The sequences q, k and p are fixed
     where a causal mask, a window or a count of keys depends on their positions.
     """
-    given = node.in_shapes[:3]
-    if any(s is None for s in given):
-        return refuse("unknown-shape", "the shape of Q, K or V cannot be inferred")
-    query, key, value = (s or () for s in given)
+    query, key, value = node.in_shapes[:3]
+    mask, past, counted = ([*node.in_shapes, None, None, None, None][i] for i in (3, 4, 6))
+    if query is None or key is None or value is None or len(mask or ()) > 4 or len(past or [1] * 4) != 4:
+        return refuse("unknown-shape", "the shape of an input cannot be inferred, or has too many or too few axes")
     packed = len(query) == 3
     heads, groups = _heads(node) if packed else (query[1], key[1])
     if heads < 1 or groups < 1:
         return NO_HEADS
     size = query[2] // heads if packed else query[3]
     sizes = {"g": groups, "r": heads // groups, "e": size, "v": value[2] // groups if packed else value[3]}
-    past = node.in_shapes[4] if len(node.in_shapes) > 4 else None
-    sizes |= {"b": query[0], "q": query[-2], "k": key[-2]} | ({"p": past[2]} if past else {})
-    total = "(p + k)" if past else "k"
-    of_query = "g r" if heads > groups else "g"
-    mask, short = _mask(node, sizes, of_query, total)
-    ordered = node.attributes["is_causal"] or any(
-        node.attributes.get(f"{side}_window_size", -1) >= 0 for side in ("left", "right")
-    )
-    counted = len(node.in_shapes) > 6 and node.in_shapes[6] is not None
+    sizes |= {"b": query[0], "q": query[-2], "k": key[-2], "p": past[2] if past else 0}
+    names, total = "g r" if heads > groups else "g", "(p + k)" if past else "k"
+    of_query = f"({names})" if heads > groups else names
+    masked = _mask(mask, {"b": query[0], of_query: heads, "q": query[-2], total: sizes["p"] + sizes["k"]})
+    windows = (node.attributes.get(f"{side}_window_size", -1) for side in ("left", "right"))
+    ordered = bool(node.attributes["is_causal"]) or max(windows) >= 0
     q = "[q]" if ordered else "q"
-    k, p = ("[k]", "[p]") if ordered or counted or short else ("{k}", "{p}")
+    k, p = ("[k]", "[p]") if ordered or counted is not None or "[" in masked else ("{k}", "{p}")
     inputs = (
-        [f"b {q} ({of_query} e)", f"b {k} (g e)", "b k (g v)"]
+        [f"b {q} ({names} e)", f"b {k} (g e)", "b k (g v)"]
         if packed
-        else [f"b {_axis(of_query)} {q} e", f"b g {k} e", "b g k v"]
+        else [f"b {of_query} {q} e", f"b g {k} e", "b g k v"]
     )
-    inputs += [mask, f"b g {p} e", "b g p v", "b"]
-    output = f"b q ({of_query} v)" if packed else f"b {_axis(of_query)} q v"
-    present = [f"b g {total} e", f"b g {total} v", f"b {_axis(of_query)} q {total}"]
+    outputs = [f"b q ({names} v)" if packed else f"b {of_query} q v", f"b g {total} e", f"b g {total} v"]
     return Spec(
-        f"{', '.join(inputs)} -> {', '.join([output, *present])}",
+        f"{', '.join([*inputs, masked, f'b g {p} e', 'b g p v', 'b'])} -> "
+        f"{', '.join([*outputs, f'b {of_query} q {total}'])}",
         sizes,
-        (Write("q_num_heads", (_axis(of_query),)), Write("kv_num_heads", ("g",))) if packed else (),
+        (Write("q_num_heads", (of_query,)), Write("kv_num_heads", ("g",))) if packed else (),
         pins=_scale(node, "e", size),
     )
 
@@ -58,22 +54,17 @@ def _heads(node: Node) -> tuple[int, int]:
     return int(node.attributes.get("q_num_heads", 0)), int(node.attributes.get("kv_num_heads", 0))
 
 
-def _axis(names: str) -> str:
-    return f"({names})" if " " in names else names
-
-
-def _mask(node: Node, sizes: dict[str, int], heads: str, total: str) -> tuple[str, bool]:
-    """The axes of the mask, which is broadcast; and whether it covers the first keys only."""
-    shape = node.in_shapes[3] if len(node.in_shapes) > 3 else None
-    if shape is None:
-        return "_", False
-    whole = {"b": sizes["b"], _axis(heads): sizes["g"] * sizes["r"], "q": sizes["q"]}
-    whole[total] = sizes["k"] + sizes.get("p", 0)
+def _mask(shape: Shape | None, whole: dict[str, int]) -> str:
+    """The axes of a mask that is broadcast to the `whole` axes of the scores; `[m]` are the first keys only."""
+    if not shape:
+        return "_"
     terms = [
-        term if has == wants else "1" if has == 1 else "[m]"
-        for (term, wants), has in zip(list(whole.items())[-len(shape) :], shape, strict=True)
+        "1" if has == 1 != wants else "[m]" if last and has < wants else term
+        for (term, wants), has, last in zip(
+            list(whole.items())[-len(shape) :], shape, [False] * (len(shape) - 1) + [True], strict=True
+        )
     ]
-    return " ".join(terms) or "_", "[m]" in terms
+    return " ".join(terms)
 
 
 def _scale(node: Node, factor: str, size: int) -> tuple[Pin, ...]:

@@ -18,7 +18,7 @@ def _recurrent(gates: int, peepholes: int = 0) -> Callable[[Node], Spec]:
         Time t and directions d are fixed: a step depends on the one before, and the op has one direction or two.
         """
         recurrence = node.in_shapes[2]
-        if recurrence is None:
+        if recurrence is None or len(recurrence) != 3:
             return refuse("unknown-shape", "the shape of its recurrence weights cannot be inferred")
         batch_first = bool(node.attributes.get("layout", 0))  # from opset 14 on
         sequence, state = ("n [t] i", "n d h") if batch_first else ("[t] n i", "d n h")
