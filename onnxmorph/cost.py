@@ -9,7 +9,7 @@ count convolutions and matrix products only, without biases and norms, as MorphN
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from math import prod
 
@@ -17,8 +17,10 @@ import numpy as np
 
 from onnxmorph.axes import Array, row_codes
 from onnxmorph.graph import Parameter
+from onnxmorph.notation import Factor, Product, Sum, Term, parse
 from onnxmorph.polynomial import Terms, Widths, add, multiply
 from onnxmorph.propagate import Plan
+from onnxmorph.rules import Cost
 
 NAMES = ("flops", "macs", "params", "activations", "classic_flops", "classic_params")
 
@@ -47,9 +49,31 @@ class Sizes:
         return self._found[id(rows)][1]
 
 
-@lru_cache(maxsize=1024)
-def _chooser(factors: str) -> re.Pattern[str]:
-    return re.compile(rf"(?:{'|'.join(factors.split())})(?:~?\d+)?")
+@lru_cache(maxsize=4096)
+def _named(name: str, among: tuple[str, ...]) -> tuple[str, ...]:
+    """The factors that a name stands for: itself, and the numbered ones of ``name...``."""
+    return tuple(n for n in among if re.fullmatch(rf"{name}(?:~?\d+)?", n))
+
+
+def _count(term: Term, plan: Plan, of: Mapping[str, Array | None], sizes: Sizes) -> Terms | None:
+    """The size of a term of a cost; None where the node has no factor of it."""
+    if isinstance(term, Factor):
+        names = _named(term.name, tuple(plan.sizes))
+        return _product(sizes(of.get(n), plan.sizes[n]) for n in names) if names else None
+    parts = [p for each in term.terms if (p := _count(each, plan, of, sizes)) is not None]
+    return None if not parts else add(parts) if isinstance(term, Sum) else _product(parts)
+
+
+def _operations(
+    cost: Cost | None, plan: Plan, of: Mapping[str, Array | None], sizes: Sizes
+) -> Iterator[tuple[Cost, Terms]]:
+    """Every part of an op's cost, and the product of its factors."""
+    written: Terms = {(): sum(prod(s) for s in plan.node.out_shapes if s is not None)}
+    while cost is not None:
+        whole = Product(parse(f"{cost.factors} -> _").inputs[0] or ())
+        found = written if plan.equation is None else _count(whole, plan, of, sizes)
+        yield cost, {(): 1} if found is None else found
+        cost = cost.plus
 
 
 def count_costs(
@@ -72,23 +96,16 @@ def count_costs(
         return _product(sizes(r, s) for r, s in zip(axes, shape, strict=True))
 
     for plan, of in zip(plans, factor_rows, strict=True):
-        node, rule, cost = plan.node, plan.rule, plan.cost
-        flops: Terms = {}
-        macs: Terms = {}
-        if cost is not None and node.counted:
-            once: Terms = {(): sum(prod(s) for s in node.out_shapes if s is not None)}
-            if plan.equation is not None:
-                chosen = [n for n in plan.sizes if _chooser(cost.factors).fullmatch(n)]
-                once = _product(sizes(of.get(n), plan.sizes[n]) for n in chosen)
-            flops = multiply(once, {(): cost.count})
-            macs = once if cost.macs else {}
+        node, rule = plan.node, plan.rule
+        parts = list(_operations(plan.cost, plan, of, sizes)) if node.counted else []
+        macs = add(once for cost, once in parts if cost.macs)
         own = [n for n in dict.fromkeys(node.inputs) if n in parameters and n not in charged]
         charged.update(own)
         counted = {n: elements(n, parameters[n].shape) for n in own if roles.get(n) not in ("state", "constant")}
         weights = {node.inputs[i] for i in rule.weights if i < len(node.inputs)} if rule else set()
         written = [elements(n, s) for n, s in zip(node.outputs, node.out_shapes, strict=True) if n and s is not None]
         moved = node.counted and not (rule and rule.view)
-        per_op["flops"].append(flops)
+        per_op["flops"].append(add(multiply(once, {(): cost.count}) for cost, once in parts))
         per_op["macs"].append(macs)
         per_op["params"].append(add(counted.values()))
         per_op["activations"].append(add(written) if moved else {})

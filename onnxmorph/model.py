@@ -23,6 +23,7 @@ from onnxmorph.checks import check_functions, check_tensors, check_values, check
 from onnxmorph.errors import ModelError, OutputError
 from onnxmorph.graph import Graph, Node, Parameter, Shape
 from onnxmorph.infer import Inferred, captured_by, infer, names_of, root_cause, schema_of
+from onnxmorph.states import drop_zero_states
 
 SINGLE_FILE = 1_500_000_000  # bytes of weights; a protobuf ends at 2 GB
 
@@ -46,7 +47,9 @@ def load(source: Source, shapes: Mapping[str, Sequence[int]] | None = None) -> G
     model = passes.InlinePass()(model).model
     constants = frozenset(v.name or "" for n in model.graph if n.op_type == "Constant" for v in n.outputs)
     lift = passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)
-    model = passes.RemoveUnusedNodesPass()(lift(model).model).model
+    model = lift(model).model
+    drop_zero_states(model, constants)
+    model = passes.RemoveUnusedNodesPass()(model).model
     try:
         model.graph.sort()
     except ValueError as e:

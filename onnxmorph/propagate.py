@@ -98,6 +98,8 @@ def propagate(
             continue
         for axis, label, size in zip(axes, labels or [None] * len(axes), shape, strict=True):
             found.meet(axis, label, size)
+    for one, other in spec.same:
+        found.unite(one, found.labels.get(other))
     for name in sorted(equation.fixed & found.labels.keys()):
         found.hold(name, "positions", f"{node} depends on the positions of this axis")
     moving = {
@@ -162,14 +164,14 @@ class _Factors:
                     number = self.reasons.add("broadcast", f"{self.node} broadcasts this axis of one position")
                     self.channels.fix(label, number)
                 return
-            self._unite(term.name, label)
+            self.unite(term.name, label)
             return
         parts = [size_of(each, self.sizes) for each in term.terms]
         if label is None or not term.terms:
             if isinstance(label, np.ndarray):
                 self.channels.fix(label, self.reasons.add("single", f"{self.node} needs this axis of one position"))
             for name in {f.name for f in factors(term)}:
-                self._unite(name, None)
+                self.unite(name, None)
         elif isinstance(term, Product):
             for each, part, piece in zip(
                 term.terms, parts, self.channels.split(label, parts, self.tie_reason), strict=True
@@ -181,7 +183,7 @@ class _Factors:
                 self.meet(each, label if isinstance(label, int) else label[start : start + part], part)
                 start += part
 
-    def _unite(self, name: str, label: Labels | None) -> None:
+    def unite(self, name: str, label: Labels | None) -> None:
         if name not in self.labels or self.labels[name] is None:
             known = name in self.labels
             self.labels[name] = label

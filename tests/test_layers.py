@@ -20,7 +20,7 @@ errors
 axes polynomial arithmetic
 notation positions graph
 infer
-checks
+checks states
 model
 rules
 propagate

@@ -20,7 +20,7 @@ from onnxmorph.propagate import Plan
 from onnxmorph.rules import TABLE
 from onnxmorph.surgery.emit import emit
 from onnxmorph.surgery.reference import masked
-from onnxmorph.surgery.verify import relative, run_session
+from onnxmorph.surgery.verify import relative
 from rows import ROWS, Act, Row
 
 TOLERANCE = 1e-5
@@ -150,7 +150,7 @@ def run_node(
         [numpy_helper.from_array(a, n) for n, a in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=row.opsets, ir_version=10)
-    return run_session(ir.from_proto(model))(inputs)
+    return row.session(ir.from_proto(model))(inputs)
 
 
 # ---------------------------------------------------------------- deletion, prediction, growth
@@ -171,7 +171,7 @@ def unread(case: Case, copies: Array) -> ir.Model:
 
 def check(row: Row, model: ir.Model) -> None:
     """ONNX's own checker; it refuses ops that a later opset withdrew (GroupNormalization 18)."""
-    if not onnx.defs.get_schema(row.op, row.opset).deprecated:
+    if not row.schema.deprecated:
         onnx.checker.check_model(ir.to_proto(model), full_check=True)
 
 
@@ -182,7 +182,7 @@ def test_a_removed_channel_is_a_silent_one(case: Case, seed: int) -> None:
     small = emit(case.analysis, copies)
     check(case.row, small)
     feeds = case.feeds(seed)
-    for a, b in zip(run_session(wanted)(feeds), run_session(small)(feeds), strict=True):
+    for a, b in zip(case.row.session(wanted)(feeds), case.row.session(small)(feeds), strict=True):
         assert relative(a, b) <= TOLERANCE
 
 
@@ -205,7 +205,7 @@ def test_copied_channels_give_a_network_that_runs(case: Case) -> None:
     copies = np.append(1, case.rng.integers(1, 3, analysis.channels))
     wide = emit(analysis, copies)
     check(case.row, wide)
-    for found in run_session(wide)(case.feeds(0)):
+    for found in case.row.session(wide)(case.feeds(0)):
         assert np.isfinite(found).all()
 
 
@@ -241,12 +241,12 @@ def test_a_rule_names_inputs_that_the_schema_has(key: tuple[str, str]) -> None:
 
 
 def test_parameters_that_are_rewritten_stand_in_the_schema(case: Case) -> None:
-    schema = onnx.defs.get_schema(case.row.op, case.row.opset)
+    schema = case.row.schema
     known = {p.name for p in schema.inputs} | set(schema.attributes)
     spec = case.plan.spec
     used = {w.parameter for w in spec.writes if case.plan.node.parameter(w.parameter) is not None}
     optional = {w.parameter for w in spec.writes} - used  # e.g. the split of a Split in equal parts
-    later = {p.name for p in onnx.defs.get_schema(case.row.op).inputs}
+    later = {p.name for p in onnx.defs.get_schema(case.row.op, case.row.domain).inputs}
     assert used | {t.parameter for t in spec.takes} <= known
     assert optional <= known | later
 
@@ -281,7 +281,7 @@ def test_attributes_that_a_rule_reads_stand_in_the_schema(case: Case) -> None:
 def test_attributes_that_a_rule_needs_are_there_when_the_node_says_nothing(case: Case) -> None:
     """Bound to the schema's defaults and its required attributes alone, in the row's version."""
     node, rule = case.plan.node, TABLE[case.row.domain, case.row.op]
-    schema = onnx.defs.get_schema(case.row.op, case.row.opset)
+    schema = case.row.schema
     defaults = {
         name: helper.get_attribute_value(a.default_value)
         for name, a in schema.attributes.items()

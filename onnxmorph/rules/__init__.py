@@ -1,6 +1,7 @@
 """The rule table: what each ONNX op says about its axes. Importing it enters every rule."""
 
 from onnxmorph.rules import (
+    attention,
     compute,
     create,
     einsum,
@@ -9,17 +10,18 @@ from onnxmorph.rules import (
     movement,
     norms,
     pointwise,
+    recurrent,
     reductions,
     reshape,
     signal,
     vision,
     whole,
 )
-from onnxmorph.rules.table import TABLE, Cost, Rule, Spec, Take, Write
+from onnxmorph.rules.table import TABLE, Cost, Pin, Rule, Spec, Take, Write
 
-__all__ = ["TABLE", "Cost", "Rule", "Spec", "Take", "Write"]
+__all__ = ["TABLE", "Cost", "Pin", "Rule", "Spec", "Take", "Write"]
 
 _ENTERED = (
-    *(compute, einsum, movement, norms, pointwise, reductions, reshape),
+    *(compute, einsum, movement, norms, pointwise, reductions, reshape, recurrent, attention),
     *(create, indexing, losses, signal, vision, whole),
 )

@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 
 from onnxmorph.graph import Node, Shape
-from onnxmorph.rules.table import Spec, Write, axes_of, letters, refuse, rule
+from onnxmorph.rules.table import Pin, Spec, Write, axes_of, letters, refuse, rule
 
 
 def factorise(before: Shape, after: Shape) -> tuple[list[str], list[str], dict[str, int]] | None:
@@ -92,8 +92,8 @@ def squeeze(node: Node) -> Spec:
     names = letters(len(shape))
     before = " ".join(f"[{n}]" if t in gone else n for t, n in enumerate(names))
     # without axes it would take away what a cut leaves of others, too
-    explicit = {"axes": tuple(gone)} if axes is None else {}
-    return Spec(f"{before}, _ -> {' '.join(n for t, n in enumerate(names) if t not in gone)}", explicit=explicit)
+    pins = () if axes is not None else (Pin("axes", tuple(gone)),)
+    return Spec(f"{before}, _ -> {' '.join(n for t, n in enumerate(names) if t not in gone)}", pins=pins)
 
 
 def unsqueeze(node: Node) -> Spec:

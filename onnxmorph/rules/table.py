@@ -40,15 +40,27 @@ class Take:
 
 
 @dataclass(frozen=True)
+class Pin:
+    """A parameter that a node leaves out and that follows from sizes: written out once `factor`, or any, is cut."""
+
+    parameter: str
+    value: float | tuple[int, ...]
+    factor: str = ""
+
+
+@dataclass(frozen=True)
 class Cost:
     """``count * product of the factors`` floating-point operations; ``macs`` marks multiply-accumulates (2 each).
 
-    A node that the rule refuses costs ``count`` for every element that it writes.
+    The factors are written as in an equation, e.g. ``"n h (i + j)"``; one that a node lacks counts 1 in a product and
+    adds nothing to a sum. ``plus`` is what comes on top. A node that the rule refuses costs ``count`` for every
+    element that it writes.
     """
 
     factors: str
     count: int = 1
     macs: bool = False
+    plus: Cost | None = None
 
 
 @dataclass(frozen=True)
@@ -57,9 +69,9 @@ class Spec:
 
     ``fresh`` names factors of the output whose positions the op itself makes (padding), free to go.
     ``cost`` stands instead of the rule's, where attributes decide it.
-    ``explicit`` are parameters that the node leaves out and that would change with the sizes: they are written out.
     ``points_out`` are outputs whose values number the positions of a tensor of that shape, row by row;
     ``points_in`` are inputs that are read so. Between the two, and nowhere else, such numbers follow a cut.
+    ``same`` are pairs of factors with the same channels in two roles: what a step writes, the next one sums over.
     ``refuse`` is set instead of everything else where the rule does not cover the node: (code, reason).
     """
 
@@ -67,9 +79,10 @@ class Spec:
     sizes: Mapping[str, int] = field(default_factory=dict)
     writes: tuple[Write, ...] = ()
     takes: tuple[Take, ...] = ()
+    pins: tuple[Pin, ...] = ()
+    same: tuple[tuple[str, str], ...] = ()
     fresh: tuple[str, ...] = ()
     cost: Cost | None = None
-    explicit: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     points_out: Mapping[int, Shape] = field(default_factory=dict)
     points_in: Mapping[int, Shape] = field(default_factory=dict)
     refuse: tuple[str, str] | None = None

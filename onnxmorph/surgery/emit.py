@@ -127,9 +127,9 @@ class Emitter:
             self.write(plan, write, sizes)
         for each in plan.spec.takes:
             self.reindex(plan, rows, each)
-        if any(r is not None and (self.copies[r] != 1).any() for r in rows.values()):
-            for name, values in plan.spec.explicit.items():
-                self.set(plan.node, name, np.array(values, np.int64))
+        for pin in plan.spec.pins:
+            if any(sizes[n] != plan.sizes[n] for n in ([pin.factor] if pin.factor else sizes)):
+                self.set(plan.node, pin.parameter, np.array(pin.value))
 
     def write(self, plan: Plan, write: Write, sizes: Mapping[str, int]) -> None:
         """Bring one parameter that holds sizes up to date."""
@@ -169,8 +169,8 @@ class Emitter:
         """Give a parameter, an attribute or an input, a new value."""
         target = self.node(node)
         if parameter not in node.formal:
-            attribute = ir.AttrInt64s if value.ndim else ir.AttrInt64
-            target.attributes[parameter] = attribute(parameter, value.tolist())
+            scalar = ir.AttrFloat32 if value.dtype.kind == "f" else ir.AttrInt64
+            target.attributes[parameter] = (ir.AttrInt64s if value.ndim else scalar)(parameter, value.tolist())
             return
         index = node.formal.index(parameter)
         target.resize_inputs(max(index + 1, len(target.inputs)))

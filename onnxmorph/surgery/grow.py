@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
+from math import prod
 from typing import Any, cast
 
 import numpy as np
@@ -149,15 +150,12 @@ def _draw(analysis: Analysis, copies: Array, weights: Weights, rng: np.random.Ge
     for plan, rows in zip(analysis.plans, analysis.factor_rows, strict=True):
         if plan.rule is None or not plan.rule.weights or plan.equation is None:
             continue
-        fan_in = 1
-        for factor in _summed(plan):
-            of = rows.get(factor)
-            if plan.equation is not None and not factor.startswith("y"):
-                fan_in *= _new_size(plan, of, factor, copies)
         for i in plan.rule.weights:
             name = plan.node.inputs[i] if i < len(plan.node.inputs) else ""
             if name not in weights:
                 continue
+            summed = {f.name for axis in plan.equation.inputs[i] or () for f in factors(axis)} & set(_summed(plan))
+            fan_in = prod(_new_size(plan, rows.get(factor), factor, copies) for factor in summed)
             fresh = rng.normal(0, np.sqrt(2 / fan_in), weights[name].shape)
             new = np.zeros(fresh.shape, bool)
             for axis, of in enumerate(analysis.rows[name]):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from onnxmorph.analysis import Analysis
 from onnxmorph.axes import Array, Mask
-from onnxmorph.notation import factors
+from onnxmorph.notation import Factor, Sum, Term, factors
 from onnxmorph.propagate import Plan
 from onnxmorph.surgery.emit import Emitter
 
@@ -73,13 +73,13 @@ class _Reference:
     def silence(self, plan: Plan) -> None:
         """Zero the dead positions of activations that the op sums over, unless a parameter does so already."""
         assert plan.equation is not None
-        kept = {f.name for axes in plan.equation.outputs for axis in axes or () for f in factors(axis)}
-        kept |= {each.of for each in plan.spec.takes}
+        taken = {each.of for each in plan.spec.takes}
+        kept = [taken.union(*map(_names, axes)) for axes in plan.equation.outputs if axes is not None]
         for i, (name, axes) in enumerate(zip(plan.node.inputs, plan.equation.inputs, strict=False)):
             gone = [
                 (t, mask)
                 for t, mask in self.dead(name)
-                if axes is not None and not {f.name for f in factors(axes[t])} & kept
+                if axes is not None and any(_summed(axes[t], names) for names in kept)
             ]
             if gone and name not in self.analysis.parameters:
                 node = self.emitter.node(plan.node)
@@ -142,3 +142,14 @@ class _Reference:
         self.emitter.values[output.name] = output
         (self.emitter.graph.insert_before if before else self.emitter.graph.insert_after)(at, node)
         return output
+
+
+def _names(term: Term) -> set[str]:
+    return {f.name for f in factors(term)}
+
+
+def _summed(term: Term, kept: set[str]) -> bool:
+    """Whether a factor of the term is in no axis of an output that keeps these; of a sum, all its parts."""
+    if isinstance(term, Factor):
+        return term.name not in kept
+    return (all if isinstance(term, Sum) else any)(_summed(each, kept) for each in term.terms)

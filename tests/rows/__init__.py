@@ -1,6 +1,7 @@
 """The rows of every family: see ``row``."""
 
 from rows import (
+    attention,
     compute,
     create,
     einsum,
@@ -9,6 +10,7 @@ from rows import (
     movement,
     norms,
     pointwise,
+    recurrent,
     reductions,
     reshape,
     signal,
@@ -19,7 +21,7 @@ from rows.row import Act, Row
 __all__ = ["ROWS", "Act", "Row"]
 
 _FAMILIES = (
-    *(compute, einsum, norms, pointwise, reductions, movement, reshape),
+    *(compute, einsum, norms, pointwise, reductions, movement, reshape, recurrent, attention),
     *(create, indexing, losses, signal, vision),
 )
 ROWS = [row for family in _FAMILIES for row in family.ROWS]

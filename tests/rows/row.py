@@ -12,8 +12,12 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from onnxmorph.surgery.verify import run_session
 
 PROBES = 8  # sums of every output with different weights
 
@@ -47,7 +51,8 @@ class Row:
 
     ``free`` are the factors of its rule that must be free to go, in the rule's own names. ``zero`` is False
     where the op has no finite value at 0, so that there is no zero-masked original to compare with: there the
-    channels are left alone and only not read any more.
+    channels are left alone and only not read any more. ``reference`` is True where ONNX Runtime cannot run the
+    node: onnx's reference evaluator does so instead.
     """
 
     op: str
@@ -60,13 +65,25 @@ class Row:
     zero: bool = True
     batch: int | str = 1
     domain: str = ""
+    reference: bool = False
 
     @property
     def opsets(self) -> list[onnx.OperatorSetIdProto]:
         return [helper.make_opsetid("", self.opset), *([helper.make_opsetid(self.domain, 1)] if self.domain else [])]
 
+    @property
+    def schema(self) -> onnx.defs.OpSchema:
+        return onnx.defs.get_schema(self.op, 1 if self.domain else self.opset, self.domain)
+
     def __str__(self) -> str:
         return f"{self.op}-{self.opset}" + (f"-{self.note}" if self.note else "")
+
+    def session(self, model: ir.Model) -> Any:
+        """A function from inputs by name to the list of outputs."""
+        if not self.reference:
+            return run_session(model)
+        evaluator = ReferenceEvaluator(ir.to_proto(model))
+        return lambda feeds: evaluator.run(None, dict(feeds))
 
     def network(self, rng: np.random.Generator) -> onnx.ModelProto:
         """Inputs x0 x1 …, activations a0 a1 …, the node's outputs y0 y1 …, graph outputs z0 z1 …."""

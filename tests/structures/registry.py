@@ -19,6 +19,13 @@ from onnxmorph.converters.torch import export
 MODULES: dict[str, Callable[[], Example]] = {}
 
 
+class Tokens(tuple[int, ...]):
+    """The shape of an input of whole numbers, all 0 or 1."""
+
+    def __new__(cls, *shape: int) -> Tokens:
+        return super().__new__(cls, shape)
+
+
 @dataclass(frozen=True)
 class Structure:
     """A network, and what analysis must find.
@@ -50,7 +57,15 @@ def module(
 
     def register(build: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
         net(name, *shapes, registry=MODULES)(build)
-        _enter(Structure(name, lambda: export(*MODULES[name]()), tuple(sorted(widths)), removable, stays))
+        drawn = MODULES[name]
+
+        def example() -> Example:
+            module, inputs = drawn()
+            whole = [isinstance(shape, Tokens) for shape in shapes]
+            return module, tuple((x > 0).long() if w else x for x, w in zip(inputs, whole, strict=True))
+
+        MODULES[name] = example
+        _enter(Structure(name, lambda: export(*example()), tuple(sorted(widths)), removable, stays))
         return build
 
     return register
