@@ -132,16 +132,21 @@ def _weight_of(
         if name in analysis.parameters:
             term = (axes or ())[at[0]]
             return _Reading(name, at[0], factor, None if isinstance(term, Factor) else term)
+        axis = at[0]
         while name in producers and readers[name] == 1:  # a weight that is only moved on its way here
             source = producers[name]
             labelled = [n for n in source.node.inputs if analysis.rows.get(n) is not None]
             if source.rule is None or source.equation is None or source.rule.cost is not None or len(labelled) != 1:
                 break
-            name = labelled[0]
+            term = (source.equation.outputs[source.node.outputs.index(name)] or ())[axis]
+            before = source.equation.inputs[source.node.inputs.index(labelled[0])] or ()
+            if not isinstance(term, Factor) or term not in before:
+                break
+            name, axis = labelled[0], before.index(term)
         if name in analysis.parameters and readers[name] == 1:
-            for axis, rows in enumerate(analysis.rows[name]):
-                if rows is not None and np.array_equal(rows, of):
-                    return _Reading(name, axis, factor, None)
+            rows = analysis.rows[name][axis]
+            if rows is not None and np.array_equal(rows, of):
+                return _Reading(name, axis, factor, None)
     return None
 
 
