@@ -17,6 +17,7 @@ from onnxmorph.errors import ModelError
 from onnxmorph.graph import Known, Shape, read
 
 MOST_ELEMENTS = 1 << 48  # of one tensor
+GUESS = 17  # positions where the data decide how many there are; a prime, so that nothing divides it by accident
 
 
 @lru_cache(maxsize=4096)
@@ -63,20 +64,26 @@ def captured_by(node: ir.Node) -> tuple[str, ...]:
 class Inferred:
     """Shapes, known values, which tensors are floating-point, and which values derive from shapes.
 
-    ``short`` are floating-point constants of a few elements, which may be weights or values.
+    ``short`` are floating-point constants of a few elements, which may be weights or values. ``guessed`` are tensors
+    with sizes that depend on the data, in the order of the graph, and all that is computed from them.
     """
 
     shapes: dict[str, Shape | None]
     known: dict[str, Known]
     short: dict[str, Known]
+    guessed: dict[str, None]
     floats: set[str]
     derived: set[str]
 
 
-def infer(model: ir.Model, name: str, inputs: Mapping[str, Shape]) -> Inferred:
-    """Shapes of all tensors, and values of integer tensors, for one choice of input sizes."""
+def infer(model: ir.Model, name: str, inputs: Mapping[str, Shape], guess: int = GUESS) -> Inferred:
+    """Shapes of all tensors, and values of integer tensors, for one choice of input sizes.
+
+    Where the data decide how many positions an axis has (the ones that are not zero, the boxes that are left), there
+    are `guess` of them.
+    """
     types: dict[str, onnx.TypeProto] = {}
-    found = Inferred({}, {}, {}, set(), set())
+    found = Inferred({}, {}, {}, {}, set(), set())
     protos: dict[str, onnx.TensorProto] = {}
 
     def record(key: str, kind: onnx.TypeProto) -> None:
@@ -113,6 +120,8 @@ def infer(model: ir.Model, name: str, inputs: Mapping[str, Shape]) -> Inferred:
         version = node.version or model.opset_imports.get(node.domain, 0)
         entry = schema_of(node.domain, node.op_type, version)
         outputs = [o for o in names_of(node.outputs) if o]
+        guessed = any(n in found.guessed for n in (*names_of(node.inputs), *captured_by(node)))
+        found.guessed.update(dict.fromkeys(outputs if guessed else ()))
         settled = _settle(node, found)
         if settled is not None:
             from_shape = node.op_type in _SHAPE_READERS or any(n in found.derived for n in names_of(node.inputs))
@@ -134,15 +143,15 @@ def infer(model: ir.Model, name: str, inputs: Mapping[str, Shape]) -> Inferred:
         result: Mapping[str, onnx.TypeProto] = {}
         if entry is not None and not entry[0].deprecated and all(_typed(types.get(k)) for k in needed):
             opsets = [onnx.helper.make_opsetid(d, v) for d, v in model.opset_imports.items()]
+            kinds, values = {k: types[k] for k in needed}, {k: protos[k] for k in needed if k in protos}
             try:
-                result = onnx.shape_inference.infer_node_outputs(
-                    entry[0],
-                    proto,
-                    {k: types[k] for k in needed},
-                    {k: protos[k] for k in needed if k in protos},
-                    None,
-                    opsets,
-                )
+                try:
+                    result = onnx.shape_inference.infer_node_outputs(entry[0], proto, kinds, values, None, opsets)
+                except Exception:
+                    if not guessed:
+                        raise
+                    kinds = {k: _shapeless(kind) for k, kind in kinds.items()}  # the guess does not fit
+                    result = onnx.shape_inference.infer_node_outputs(entry[0], proto, kinds, None, None, opsets)
             except Exception as e:
                 shapes = ", ".join(f"{k} {found.shapes.get(k)}" for k in needed)
                 reason = " ".join(str(e).split())[:160]
@@ -152,8 +161,30 @@ def infer(model: ir.Model, name: str, inputs: Mapping[str, Shape]) -> Inferred:
             if value.name:
                 declared = ir.serde.serialize_value(value).type if value.type is not None else onnx.TypeProto()
                 kind = result.get(value.name, declared)
+                if value.name in result and _guess_sizes(kind, guess):
+                    found.guessed[value.name] = None
                 record(value.name, types.get(needed[0], kind) if node.op_type in _LIKE_INPUT else kind)
     return found
+
+
+def _shapeless(kind: onnx.TypeProto) -> onnx.TypeProto:
+    """The type alone."""
+    bare = onnx.TypeProto()
+    bare.CopyFrom(kind)
+    if bare.HasField("tensor_type"):
+        bare.tensor_type.ClearField("shape")
+    return bare
+
+
+def _guess_sizes(kind: onnx.TypeProto, guess: int) -> bool:
+    """Fill in the sizes of a tensor that are not known; whether there were any."""
+    tensor = kind.tensor_type
+    if not kind.HasField("tensor_type") or not tensor.HasField("shape"):
+        return False
+    open_ = [d for d in tensor.shape.dim if not d.HasField("dim_value")]
+    for d in open_:
+        d.dim_value = guess
+    return bool(open_)
 
 
 def _typed(kind: onnx.TypeProto | None) -> bool:

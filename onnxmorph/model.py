@@ -22,7 +22,7 @@ from onnx_ir.passes import common as passes
 from onnxmorph.checks import check_functions, check_tensors, check_values, check_versions
 from onnxmorph.errors import ModelError, OutputError
 from onnxmorph.graph import Graph, Node, Parameter, Shape
-from onnxmorph.infer import Inferred, captured_by, infer, names_of, root_cause, schema_of
+from onnxmorph.infer import GUESS, Inferred, captured_by, infer, names_of, root_cause, schema_of
 from onnxmorph.states import drop_zero_states
 
 SINGLE_FILE = 1_500_000_000  # bytes of weights; a protobuf ends at 2 GB
@@ -86,7 +86,7 @@ def _view(model: ir.Model, name: str, given: Mapping[str, Sequence[int]], consta
     first = _bind_inputs(model, name, given, notes, grow=False)
     pass_one = infer(model, name, first)
     second = _bind_inputs(model, name, given, [], grow=True)
-    pass_two = pass_one if second == first else infer(model, name, second)
+    pass_two = pass_one if second == first and not pass_one.guessed else infer(model, name, second, GUESS + 32)
     static, dynamic = {}, {}
     for key, value in pass_one.known.items():
         other = pass_two.known.get(key)
@@ -96,6 +96,9 @@ def _view(model: ir.Model, name: str, given: Mapping[str, Sequence[int]], consta
         other_shape = pass_two.shapes.get(key)
         if shape is not None and other_shape is not None and shape != other_shape and len(shape) == len(other_shape):
             dynamic[key] = frozenset(i for i, (a, b) in enumerate(zip(shape, other_shape, strict=True)) if a != b)
+    shapes = {key: s if pass_two.shapes.get(key) is not None else None for key, s in pass_one.shapes.items()}
+    if pass_one.guessed:
+        notes.append(f"the data decide how large {next(iter(pass_one.guessed))!r} is: costs are for {GUESS} positions")
     initializers = model.graph.initializers
     known = {k: v for k, v in pass_one.known.items() if k in initializers or static[k].any()}
     parameters = {
@@ -108,7 +111,7 @@ def _view(model: ir.Model, name: str, given: Mapping[str, Sequence[int]], consta
         nodes=(),
         inputs=names_of(model.graph.inputs),
         outputs=names_of(model.graph.outputs),
-        shapes=pass_one.shapes,
+        shapes=shapes,
         parameters=parameters,
         constants=constants & parameters.keys(),
         known=known,

@@ -75,4 +75,5 @@ def test_a_widened_network_runs(name: str) -> None:
     wide = emit(analysis, copies)
     onnx.checker.check_model(ir.to_proto(wide), full_check=True)
     for found in run_session(wide)(random_inputs(analysis.graph, np.random.default_rng(1))):
-        assert np.isfinite(found).all()
+        for array in found if isinstance(found, list) else [found]:
+            assert array.dtype.kind == "O" or np.isfinite(array).all()  # O: text

@@ -98,6 +98,18 @@ def cumulate(node: Node) -> Spec:
     return Spec(f"{with_term(names, axes[0], f'[{names[axes[0]]}]')}, _ -> {' '.join(names)}")
 
 
+def compress(node: Node) -> Spec:
+    """``a0 [b] a2, [m] -> a0 w a2``: the axis whose positions are selected is fixed; without one, all axes are."""
+    shape, axis = node.in_shapes[0], node.attributes.get("axis")
+    if shape is None:
+        return refuse("unknown-shape", "the shape of the input cannot be inferred")
+    if axis is None:
+        return Spec("[a...], [m] -> w")
+    names = letters(len(shape))
+    before, after = (with_term(names, axis_of(axis, len(shape)), term) for term in ("[b]", "w"))
+    return Spec(f"{before}, [m] -> {after}")
+
+
 def reverse_sequence(node: Node) -> Spec:
     """``[t] n a..., n -> t n a...``: the order of the positions in time counts, so that they are fixed."""
     names = ["n", "[t]"] if int(node.attributes["time_axis"]) == 1 else ["[t]", "n"]
@@ -113,3 +125,4 @@ rule("OneHot", one_hot, Cost("a k"))
 rule("CumSum CumProd", cumulate, Cost("a"))
 rule("Trilu", "b... [m] [n], _ -> b... m n")
 rule("ReverseSequence", reverse_sequence)
+rule("Compress", compress)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from onnxmorph.rules.table import Cost, fixed
 
-fixed("NonZero Unique Compress", "values", "gives as many positions as its input's values say", Cost("a"))
+fixed("NonZero Unique", "values", "gives as many positions as its input's values say", Cost("a"))
 fixed("NonMaxSuppression", "values", "gives the numbers of those boxes that its input's values say", Cost("a"))
 fixed(
     "SequenceConstruct SequenceEmpty SequenceInsert SequenceErase SequenceAt SequenceLength SplitToSequence "

@@ -78,20 +78,18 @@ def verify(
         feeds = random_inputs(analysis.graph, np.random.default_rng((seed, n)))
         wanted, found, bare = folded(feeds), result(feeds), plain(feeds)
         for name, a, b, c in zip(analysis.graph.outputs, wanted, found, bare, strict=True):
-            worst[name] = max(worst[name], _furthest(a, b))
-            moved = max(moved, _furthest(a, c))
+            worst[name] = max(worst[name], relative(a, b))
+            moved = max(moved, relative(a, c))
     return Verification(max(worst.values(), default=0.0), moved, worst, samples)
 
 
-def _furthest(a: Any, b: Any) -> float:
-    """`relative` of an output; of a sequence the largest."""
-    if not isinstance(a, list):
-        return 0.0 if a is b is None else relative(a, b)
-    return max(map(relative, a, b), default=0.0) if len(a) == len(b) else float("inf")
+def relative(a: Any, b: Any) -> float:
+    """Max |a - b| / max |a|; infinite where shapes differ, values are not finite or texts not the same.
 
-
-def relative(a: NDArray[Any], b: NDArray[Any]) -> float:
-    """Max |a - b| / max |a|; infinite where shapes differ, values are not finite or texts not the same."""
+    Of sequences the largest.
+    """
+    if isinstance(a, list):
+        return max(map(relative, a, b), default=0.0) if len(a) == len(b) else float("inf")
     if a.dtype.kind in "OSU":
         return 0.0 if np.array_equal(a, b) else float("inf")
     if a.shape != b.shape:

@@ -200,6 +200,55 @@ def one_of_several() -> onnx.ModelProto:
     return model(nodes, [*weights, integer("last", -1), integers("axes", 1)])
 
 
+@graph("detector", widths=[6, 16], removable=0.9, stays="single values")
+def detector() -> onnx.ModelProto:
+    """Boxes are proposed and thinned out; a head looks at the regions that are left, however many they are."""
+    nodes = [
+        node("Conv", "x k", "f", pads=PADS),
+        node("Relu", "f", "g"),
+        node("Conv", "g k_scores", "raw_scores"),
+        node("Reshape", "raw_scores scores_shape", "scores"),
+        node("Conv", "g k_boxes", "raw_boxes"),
+        node("Sigmoid", "raw_boxes", "bounded_boxes"),
+        node("Reshape", "bounded_boxes boxes_shape", "listed_boxes"),
+        node("Transpose", "listed_boxes", "boxes", perm=[0, 2, 1]),
+        node("NonMaxSuppression", "boxes scores most", "selected"),
+        node("Gather", "selected two", "i", axis=1),
+        node("Squeeze", "boxes zero", "all"),
+        node("Gather", "all i", "rois"),
+        node("Shape", "i", "count"),
+        node("ConstantOfShape", "count", "which", value=numpy_helper.from_array(np.zeros(1, np.int64))),
+        node("RoiAlign", "g rois which", "r", output_height=2, output_width=2),
+        node("Flatten", "r", "s"),
+        node("Gemm", "s w1", "h"),
+        node("Relu", "h", "j"),
+        node("Gemm", "j w2", "y"),
+    ]
+    weights = [
+        *(weight("k", 6, 3, 3, 3), weight("k_scores", 1, 6, 1, 1), weight("k_boxes", 4, 6, 1, 1)),
+        *(weight("w1", 24, 16), weight("w2", 16, 5, seed=1)),
+    ]
+    shapes = [integers("scores_shape", 1, 1, 64), integers("boxes_shape", 1, 4, 64)]
+    numbers = [integers("most", 5), integer("two", 2), integers("zero", 0)]
+    return model(nodes, [*weights, *shapes, *numbers], [value("x", [1, 3, 8, 8])], [value("y", [None, 5])])
+
+
+@graph("selected_rows", widths=[6, 8])
+def selected_rows() -> onnx.ModelProto:
+    """Rows are selected by a mask: how many there are does not matter to what follows."""
+    nodes = [
+        node("MatMul", "x a", "h"),
+        node("ReduceMax", "x", "top", axes=[1], keepdims=0),
+        node("Greater", "top zero", "mask"),
+        node("Compress", "h mask", "c", axis=0),
+        node("MatMul", "c b", "d"),
+        node("MatMul", "d e", "y"),
+    ]
+    weights = [weight("a", 4, 8), weight("b", 8, 6, seed=1), weight("e", 6, 3, seed=2)]
+    zero = numpy_helper.from_array(np.float32(0), "zero")
+    return model(nodes, [*weights, zero], outputs=[value("y", [None, 3])])
+
+
 @graph("regions", widths=[6, 16], removable=0.9)
 def regions() -> onnx.ModelProto:
     """A head over regions of an image, as in two-stage detectors."""
