@@ -80,6 +80,7 @@ def count_costs(
             if plan.equation is not None:
                 chosen = [n for n in plan.sizes if _chooser(rule.cost.factors).fullmatch(n)]
                 once = _product(sizes(of.get(n), plan.sizes[n]) for n in chosen)
+            once = multiply(once, {(): node.times})
             flops = multiply(once, {(): rule.cost.count})
             macs = once if rule.cost.macs else {}
         own = [n for n in dict.fromkeys(node.inputs) if n in parameters and n not in charged]
@@ -91,7 +92,7 @@ def count_costs(
         per_op["flops"].append(flops)
         per_op["macs"].append(macs)
         per_op["params"].append(add(counted.values()))
-        per_op["activations"].append(add(written) if moved else {})
+        per_op["activations"].append(multiply(add(written), {(): node.times}) if moved else {})
         per_op["classic_flops"].append(multiply(macs, {(): 2}))
         per_op["classic_params"].append(add(t for n, t in counted.items() if n in weights))
     return per_op

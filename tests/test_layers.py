@@ -19,8 +19,9 @@ LAYERS = """
 errors
 axes polynomial arithmetic
 notation positions graph
-infer
-checks
+bodies kinds
+infer scopes
+checks view
 model
 rules
 propagate
