@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +11,8 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
+from torch._higher_order_ops.scan import scan
+from torch._higher_order_ops.while_loop import while_loop
 
 from structures.registry import graph, module
 from tiny import Shape, integer, model, node, value, weight
@@ -259,6 +263,36 @@ def loop_growing_state() -> onnx.ModelProto:
     return model(nodes, [*RNN, integer("times", 3), truth("true")], [X], [value("y", [None, 3])])
 
 
+@graph("loop_norms", widths=[8, 9])
+def loop_norms() -> onnx.ModelProto:
+    """Averages over channels right at the end of a body; products of activations within; an inner width of its own."""
+    inside = body(
+        [
+            GOES_ON,
+            node("MatMul", "h a", "p"),
+            node("Softmax", "p", "weights", axis=-1),
+            node("Transpose", "p", "turned", perm=[1, 0]),
+            node("MatMul", "weights turned", "scores"),
+            node("MatMul", "scores h", "mixed"),
+            node("Add", "mixed h", "sum"),
+            node("LayerNormalization", "sum scale shift", "next"),
+        ],
+        [AGAIN, value("next", ["n", 8]), value("weights", ["n", 9])],
+        STEP,
+        [weight("a", 8, 9, seed=3), weight("scale", 8, seed=4), weight("shift", 8, seed=5)],
+    )
+    nodes = [
+        START,
+        node("Loop", "times true start", "end all", body=inside),
+        node("ReduceMax", "all", "most", axes=[0], keepdims=0),
+        node("MatMul", "most mix", "m"),
+        node("MatMul", "end out", "e"),
+        node("Add", "m e", "y"),
+    ]
+    weights = [RNN[0], RNN[2], weight("mix", 9, 3), integer("times", 2), truth("true")]
+    return model(nodes, weights, [X])
+
+
 # -- scans ---------------------------------------------------------------------------------------
 
 
@@ -387,6 +421,14 @@ def functions() -> onnx.ModelProto:
 # -- PyTorch -------------------------------------------------------------------------------------
 
 
+class Cell(nn.Module):
+    """The layers that the networks below share."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into, self.again, self.out = nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+
+
 @module("torch_cond", (2, 4), widths=[6, 8, 10])
 class Cond(nn.Module):
     """``torch.cond`` on a value: two layers against one."""
@@ -397,6 +439,63 @@ class Cond(nn.Module):
         self.wide, self.narrow, self.plain = nn.Linear(8, 10), nn.Linear(10, 6), nn.Linear(8, 6)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.first(x)
-        yes = lambda h: self.narrow(torch.relu(self.wide(h)))  # noqa: E731 - exported as written
-        return self.last(torch.cond(x.sum() > 0, yes, lambda h: self.plain(h).tanh(), (h,)))
+        def yes(h: Tensor) -> Tensor:
+            return self.narrow(torch.relu(self.wide(h)))
+
+        def no(h: Tensor) -> Tensor:
+            return self.plain(h).tanh()
+
+        return self.last(torch.cond(x.sum() > 0, yes, no, (self.first(x),)))
+
+
+@module("torch_while", (2, 4), widths=[8])
+class While(Cell):
+    """``while_loop``: a Loop that ends by its condition."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        def step(i: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+            return i + 1, self.again(h).tanh()
+
+        start = (torch.zeros((), dtype=torch.int64), self.into(x))
+        return self.out(while_loop(lambda i, h: i < 3, step, start)[1])
+
+
+@module("torch_scan", (5, 2, 4), widths=[8])
+class Scanned(Cell):
+    """``scan`` over time: a Scan."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        def step(h: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+            after = torch.tanh(self.again(h) + self.into(t))
+            return after, after * 2
+
+        last, each = scan(step, self.into(x[0]), x, dim=0)
+        return self.out(each) + self.out(last)
+
+
+class Scripted(Cell):
+    """Control flow of Python: a Loop over time, an If on a value in it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.into(x[0])
+        for t in range(x.size(0)):
+            if bool(h.sum() > 0):
+                h = torch.tanh(self.again(h) + self.into(x[t]))
+            else:
+                h = torch.relu(self.again(h))
+        return self.out(h)
+
+
+@graph("torch_scripted", widths=[8])
+def torch_scripted() -> onnx.ModelProto:
+    """By the older exporter, which writes the control flow of Python as it is; any length of time."""
+    torch.manual_seed(0)
+    out = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that this exporter, and TorchScript, are old
+        scripted = torch.jit.script(Scripted().eval())
+        names, axes = ["x"], {"x": [0, 1]}
+        torch.onnx.export(
+            scripted, (torch.randn(5, 2, 4),), out, dynamo=False, opset_version=17, input_names=names, dynamic_axes=axes
+        )
+    return onnx.load_from_string(out.getvalue())
