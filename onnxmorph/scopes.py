@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Collection, Mapping
+from copy import copy
 
+import onnx
 import onnx_ir as ir
+from onnx_ir import serde
 from onnx_ir.passes import common as passes
 
 from onnxmorph.bodies import bodies_of
@@ -70,6 +73,8 @@ def make_unique(model: ir.Model) -> None:
             n += 1
             free = f"{name}_{n}"
         used.add(free)
+        if free != value.name and value.const_value is not None:
+            value.const_value = _own(value.const_value)
         value.name = free
 
 
@@ -79,6 +84,15 @@ def _values(graph: ir.Graph) -> list[ir.Value]:
     for node in graph:
         found += [v for v in node.outputs if v.name or bodies_of(node)]
     return list(dict.fromkeys(found))
+
+
+def _own(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+    """The tensor under a name of its own: the given one belongs to whoever gave the model."""
+    if not isinstance(tensor, serde.TensorProtoTensor):
+        return copy(tensor)
+    proto = onnx.TensorProto()
+    proto.CopyFrom(tensor.raw)
+    return serde.TensorProtoTensor(proto)
 
 
 def lift_weights(model: ir.Model) -> None:
