@@ -399,9 +399,9 @@ def test_loops_nested_deep_are_read_in_time() -> None:
     """Every loop hands on a state that grows, so that each would repeat all inside it."""
     shape = value("next", [None, 8])
     inside: list[onnx.NodeProto] = [node("Concat", "h h", "next", axis=0)]
-    for _ in range(12):
+    for _ in range(22):
         states = [*STEP[:2], value("h", [None, 8])]
-        inner = node("Loop", "times true h", "grown", body=body([GOES_ON, *inside], [AGAIN, shape], states))
+        inner = node("Loop", "times true start", "grown", body=body([GOES_ON, *inside], [AGAIN, shape], states))
         inside = [inner, node("Concat", "grown h", "next", axis=0)]
     nodes = [START, node("Identity", "start", "h"), *inside, node("MatMul", "next out", "y")]
     proto = model(nodes, [*RNN, integer("times", 1), truth("true")], outputs=[value("y", [None, 3])])

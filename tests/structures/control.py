@@ -218,6 +218,38 @@ def loop_dynamic() -> onnx.ModelProto:
     return model(nodes, [*RNN, weight("mix", 7, 3)], inputs, [value("y", [None, "n", 3])])
 
 
+@graph("loop_condition", widths=[1, 1, 8])
+def loop_condition() -> onnx.ModelProto:
+    """Channels decide how often the body runs, and which branch: the weights that they are read with are cut too."""
+    inside = body(
+        [
+            node("MatMul", "h w", "u"),
+            node("Relu", "u", "next"),
+            node("MatMul", "next gate", "g"),
+            node("ReduceSum", "g", "sum", keepdims=0),
+            node("Less", "sum limit", "still"),
+        ],
+        [AGAIN, value("next", ["n", 8])],
+        STEP,
+        [weight("gate", 8, 1, seed=3), numpy_helper.from_array(np.array(50, np.float32), "limit")],
+    )
+    choice = {
+        "then_branch": branch([node("Relu", "end", "o")], "o"),
+        "else_branch": branch([node("Abs", "end", "o")], "o"),
+    }
+    nodes = [
+        START,
+        node("Loop", "times true start", "end", body=inside),
+        node("MatMul", "end which", "g"),
+        node("ReduceSum", "g", "sum", keepdims=0),
+        node("Less", "sum none", "flag"),
+        node("If", "flag", "z", **choice),
+        node("MatMul", "z out", "y"),
+    ]
+    numbers = [integer("times", 20), truth("true"), numpy_helper.from_array(np.array(0, np.float32), "none")]
+    return model(nodes, [*RNN, weight("which", 8, 1, seed=4), *numbers], [X])
+
+
 @graph("loop_in_loop", widths=[6, 8])
 def loop_in_loop() -> onnx.ModelProto:
     """Two states that share a width, and an If in a Loop in a Loop, all under the same names."""
