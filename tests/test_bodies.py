@@ -11,6 +11,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from onnxmorph.analysis import Analysis, analyze
 from onnxmorph.errors import ModelError
@@ -104,6 +105,24 @@ def test_both_branches_of_an_if_count() -> None:
     assert analysis.costs["macs"].value(analysis.widths) == sum(macs.values())
 
 
+# -- what a model computes is not changed by reading it --------------------------------------------
+
+SHADOWED = ("if_nested", "loop_in_loop")  # ONNX Runtime refuses a body that uses a name from outside again
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("name", [n for n in STRUCTURES if n.startswith(("if_", "loop_", "scan_", "torch_", "func"))])
+def test_a_model_that_loses_nothing_computes_what_it_did(name: str, seed: int) -> None:
+    """Branches taken ahead, functions inlined, names made unique, weights moved out of bodies."""
+    proto = ir.to_proto(STRUCTURES[name].build())
+    analysis, copies = full(proto)
+    feeds = random_inputs(analysis.graph, np.random.default_rng(seed))
+    run = ReferenceEvaluator(proto) if name in SHADOWED else None
+    wanted = run.run(None, feeds) if run else run_session(ir.from_proto(proto))(feeds)
+    for a, b in zip(wanted, run_session(emit(analysis, copies))(feeds), strict=True):
+        assert relative(np.asarray(a), b) <= 1e-5
+
+
 # -- what is known before running ------------------------------------------------------------------
 
 
@@ -148,16 +167,18 @@ def test_a_branch_for_other_sizes_stays(arithmetic: str) -> None:
         assert run_session(small)({"x": x})[0].shape == (1, size, 3)
 
 
-def test_a_static_size_that_the_model_gives_stays_the_original_one() -> None:
+@pytest.mark.parametrize("batch", [2, "n"])
+def test_a_size_that_the_model_gives_stays_the_original_one(batch: int | str) -> None:
+    """From the main graph and out of a body, static and beside a dynamic one."""
     inside = [node("Relu", "h", "o"), node("Shape", "o", "s")]
     shape = value("s", [2], INT)
     branches = {
-        "then_branch": body(inside, [value("o", [2, 8]), shape]),
-        "else_branch": body([node("Abs", "h", "o"), node("Shape", "h", "s")], [value("o", [2, 8]), shape]),
+        "then_branch": body(inside, [value("o", [batch, 8]), shape]),
+        "else_branch": body([node("Abs", "h", "o"), node("Shape", "h", "s")], [value("o", [batch, 8]), shape]),
     }
     nodes = [MLP[0], node("Shape", "h", "t"), node("If", "flag", "r sizes", **branches), MLP[2]]
-    outputs = [value("y", [2, 3]), value("sizes", [2], INT), value("t", [2], INT)]
-    proto = model(nodes, [weight("a", 4, 8), weight("b", 8, 3)], [value("x", [2, 4]), FLAG], outputs)
+    outputs = [value("y", [batch, 3]), value("sizes", [2], INT), value("t", [2], INT)]
+    proto = model(nodes, [weight("a", 4, 8), weight("b", 8, 3)], [value("x", [batch, 4]), FLAG], outputs)
     analysis = analyze(proto)
     small = shrink(analysis, halved(analysis))
     onnx.checker.check_model(ir.to_proto(small.model), full_check=True)
@@ -213,6 +234,41 @@ def test_what_is_given_is_not_changed(name: str) -> None:
     analyze(given)
     analyze(proto)
     assert ir.to_proto(given).SerializeToString() == proto.SerializeToString() == before
+
+
+def calls(outputs: list[str], *more: onnx.NodeProto) -> onnx.ModelProto:
+    """A function called outside a loop and in it, where the attribute is not given and the function's own is taken."""
+    opsets = [helper.make_opsetid("", 17)]
+    slope = onnx.AttributeProto(name="alpha", ref_attr_name="slope", type=onnx.AttributeProto.FLOAT)
+    leaky = node("LeakyRelu", "x", "z")
+    leaky.attribute.append(slope)
+    default = [helper.make_attribute("slope", 0.25)]
+    both = helper.make_function("f", "Both", ["x"], outputs, [leaky, *more], opsets, attribute_protos=default)
+    inside = body(
+        [GOES_ON, node("Both", "h", "k z", domain="f"), node("MatMul", "z w", "u"), node("Add", "u k", "next")],
+        [AGAIN, value("next", ["n", 8])],
+        STEP,
+    )
+    nodes = [
+        node("Both", "x", "same other", domain="f", slope=0.5),
+        node("Add", "same other", "sum"),
+        node("MatMul", "sum into", "start"),
+        node("Loop", "times true start", "end", body=inside),
+        LAST,
+    ]
+    return model(nodes, [*RNN, integer("times", 3), truth("true")], domains=["f"], functions=[both])
+
+
+def test_a_function_may_hand_on_its_input() -> None:
+    """As if there were an Identity between, without which ONNX Runtime does not take it."""
+    bare, plain = calls(["x", "z"]), calls(["k", "z"], node("Identity", "x", "k"))
+    analysis = analyze(bare)
+    assert analysis.graph.inputs == ("x",) and [g.width for g in analysis.groups] == [8]
+    feeds = random_inputs(analysis.graph, np.random.default_rng(0))
+    before, after = run_session(ir.from_proto(plain))(feeds), run_session(emit(*full(bare)))(feeds)
+    assert relative(before[0], after[0]) <= 1e-6
+    small = shrink(analysis, halved(analysis))
+    assert verify(analysis, small.model, small.structure).ok
 
 
 # -- growth and folding ----------------------------------------------------------------------------
