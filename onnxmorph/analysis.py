@@ -19,6 +19,7 @@ from onnxmorph.polynomial import Polynomial, Terms, Widths, add
 from onnxmorph.propagate import LONGEST, AxisLabels, Plan, Reasons, propagate
 from onnxmorph.rules import TABLE, Rule, Spec
 
+UNFOLLOWED = ("body", "what its body does with a tensor is not followed")
 Rows = tuple[Array | None, ...]  # per axis: channel numbers [size, k], or None where the axis is fixed
 
 
@@ -177,8 +178,10 @@ class _Walk:
     def visit(self, node: Node) -> None:
         """Add one node's plan; where no rule covers the node, everything it touches is fixed."""
         rule = TABLE.get(("" if node.domain == "ai.onnx" else node.domain, node.type))
-        if rule is None or node.captured:
+        if rule is None:
             return self.refuse(node, "unknown-op", "no rule covers this op")
+        if node.captured:
+            return self.refuse(node, *(rule.bind(node).refuse or UNFOLLOWED), rule)
         spec = rule.bind(node)
         if not (node.counted or rule.reads_shape or spec.fresh or any(self.has_channels(n) for n in node.inputs)):
             self.plans.append(Plan(node, rule, Spec(""), None, {}, {}))  # arithmetic on integers: no channels

@@ -11,8 +11,9 @@ import onnx
 import onnx_ir as ir
 from onnx_ir import serde
 
+from onnxmorph.bodies import bodies_of, frame_of
 from onnxmorph.errors import ModelError
-from onnxmorph.infer import captured_by, names_of
+from onnxmorph.infer import version_of
 
 MOST_NODES = 1_000_000  # after functions are inlined
 
@@ -121,18 +122,35 @@ def _tensors(model: ir.Model) -> Iterator[tuple[str, ir.TensorProtocol]]:
 
 
 def check_values(model: ir.Model, name: str) -> None:
-    """Every tensor is written once, before it is read."""
-    graph = model.graph
-    seen = {value.name or "" for value in (*graph.inputs, *graph.initializers.values())}
+    """Every tensor is written once, before it is read; bodies read what they are given or stands outside them."""
+    written = set()
+    for value in (v for node in model.graph for v in node.outputs if v.name):
+        if value.name in written or value.name in model.graph.initializers:
+            raise ModelError(f"{name}: tensor {value.name!r} is written twice", code="model-twice")
+        written.add(value.name)
+    _check_scope(model.graph, set(), name)
+
+
+def _check_scope(graph: ir.Graph, seen: set[ir.Value], name: str) -> None:
+    seen |= {*graph.inputs, *graph.initializers.values()}
     for node in graph:
-        for read in (*names_of(node.inputs), *captured_by(node)):
-            if read and read not in seen:
-                message = f"{name}: node {node.name!r} ({node.op_type}) reads {read!r}, which nothing writes"
+        for value in node.inputs:
+            if value is not None and value.name and value not in seen:
+                message = f"{name}: node {node.name!r} ({node.op_type}) reads {value.name!r}, which nothing writes"
                 raise ModelError(message, code="model-undefined")
-        for output in (v.name for v in node.outputs):
-            if output and output in seen:
-                raise ModelError(f"{name}: tensor {output!r} is written twice", code="model-twice")
-            seen.add(output or "")
+        for body in bodies_of(node):
+            _check_scope(body, seen, name)
+        seen |= set(node.outputs)
     for value in graph.outputs:
-        if value.name not in seen:
+        if value not in seen:
             raise ModelError(f"{name}: nothing writes the output {value.name!r}", code="model-undefined")
+
+
+def check_bodies(model: ir.Model, name: str) -> None:
+    """Nodes with bodies give these as many values as they take."""
+    for node in model.graph.all_nodes():
+        try:
+            frame_of(node, version_of(node, model))
+        except ValueError as e:
+            message = f"{name}: node {node.name!r} ({node.op_type}) does not fit its body: {e}; export it again"
+            raise ModelError(message, code="model-shape") from None

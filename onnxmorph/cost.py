@@ -72,7 +72,7 @@ def _operations(
     while cost is not None:
         whole = Product(parse(f"{cost.factors} -> _").inputs[0] or ())
         found = written if plan.equation is None else _count(whole, plan, of, sizes)
-        yield cost, {(): 1} if found is None else found
+        yield cost, multiply({(): 1} if found is None else found, {(): plan.node.times})
         cost = cost.plus
 
 
@@ -108,7 +108,7 @@ def count_costs(
         per_op["flops"].append(add(multiply(once, {(): cost.count}) for cost, once in parts))
         per_op["macs"].append(macs)
         per_op["params"].append(add(counted.values()))
-        per_op["activations"].append(add(written) if moved else {})
+        per_op["activations"].append(multiply(add(written), {(): node.times}) if moved else {})
         per_op["classic_flops"].append(multiply(macs, {(): 2}))
         per_op["classic_params"].append(add(t for n, t in counted.items() if n in weights))
     return per_op

@@ -17,14 +17,29 @@ Known = NDArray[Any]
 
 
 @dataclass(frozen=True)
+class Crossing:
+    """How a value passes the border of a body.
+
+    ``meet`` says how many inputs become one (the branches of an If; a state before and after an iteration); what
+    decides about them follows. With an ``axis`` one position of it passes per iteration: ``inward`` into the body,
+    else out of it.
+    """
+
+    meet: int
+    axis: int | None = None
+    inward: bool = False
+
+
+@dataclass(frozen=True)
 class Node:
-    """One op as the rules see it.
+    """One op as the rules see it, or one value that passes the border of its bodies (``crossing``).
 
     ``attributes`` holds the schema's defaults too; ``formal`` the names of the schema's inputs. ``known`` holds the
     value of each input that is a constant of integers, booleans or a few numbers, else None; ``partial`` also
     holds those with dynamic entries. Absent inputs have the name "" and the shape None. ``counted`` is False for
-    arithmetic on integers and constants, which costs nothing. ``captured`` are outer tensors that bodies read.
-    ``dynamic`` holds the axes of each output whose size is not known before running.
+    arithmetic on integers and constants, which costs nothing. ``captured`` are outer tensors that bodies read which
+    analysis does not enter. ``dynamic`` holds the axes of each output whose size is not known before running.
+    ``times`` is how often a node runs, in the body of a loop.
     """
 
     type: str
@@ -42,6 +57,8 @@ class Node:
     captured: tuple[str, ...] = ()
     counted: bool = True
     dynamic: tuple[frozenset[int], ...] = ()
+    times: int = 1
+    crossing: Crossing | None = None
 
     def input_index(self, parameter: str) -> int | None:
         """Where the schema has `parameter` as an input, if this node gives one there."""

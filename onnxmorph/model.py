@@ -10,21 +10,23 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
-from onnxmorph.checks import check_functions, check_tensors, check_values, check_versions
+from onnxmorph.checks import check_bodies, check_functions, check_tensors, check_values, check_versions
 from onnxmorph.errors import ModelError, OutputError
-from onnxmorph.graph import Graph, Node, Parameter, Shape
-from onnxmorph.infer import GUESS, Inferred, captured_by, infer, names_of, root_cause, schema_of
+from onnxmorph.graph import Graph, Parameter, Shape
+from onnxmorph.infer import GUESS, names_of, root_cause
+from onnxmorph.scopes import lift_weights, make_unique, settle_outputs
 from onnxmorph.states import drop_zero_states
+from onnxmorph.view import infer_twice, nodes_of, static_entries, take_branches
 
+SAMPLED = "how often it runs its body is not known: that is counted once"
 SINGLE_FILE = 1_500_000_000  # bytes of weights; a protobuf ends at 2 GB
 
 Source = str | os.PathLike[str] | onnx.ModelProto | ir.Model
@@ -44,23 +46,30 @@ def load(source: Source, shapes: Mapping[str, Sequence[int]] | None = None) -> G
     check_versions(model, name)
     check_tensors(model, name)
     check_functions(model, name)
-    model = passes.InlinePass()(model).model
-    constants = frozenset(v.name or "" for n in model.graph if n.op_type == "Constant" for v in n.outputs)
-    lift = passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)
-    model = lift(model).model
+    settle_outputs(model)
+    _inline(model, name)
+    make_unique(model)
+    constants = frozenset(v.name or "" for n in model.graph.all_nodes() if n.op_type == "Constant" for v in n.outputs)
+    passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    lift_weights(model)
     drop_zero_states(model, constants)
-    model = passes.RemoveUnusedNodesPass()(model).model
+    passes.RemoveUnusedNodesPass()(model)
     try:
         model.graph.sort()
     except ValueError as e:
         raise ModelError(f"{name}: the graph has a cycle ({e}); export it again", code="model-cycle") from None
     check_values(model, name)
+    check_bodies(model, name)
     return _view(model, name, shapes or {}, constants)
 
 
 def _read(source: Source) -> tuple[ir.Model, str]:
     if isinstance(source, ir.Model):
-        return source.clone(), "model"
+        try:
+            return source.clone(), "model"
+        except RuntimeError as e:  # a value that is read before it is written
+            message = f"model: not a readable ONNX model ({root_cause(e)}); sort its nodes, or export it again"
+            raise ModelError(message, code="model-unreadable") from None
     proto = isinstance(source, onnx.ModelProto)
     path = Path("model" if isinstance(source, onnx.ModelProto) else source)
     if not proto and not path.is_file():
@@ -78,87 +87,61 @@ def _read(source: Source) -> tuple[ir.Model, str]:
     return model, str(path)
 
 
+def _inline(model: ir.Model, name: str) -> None:
+    """Put the bodies of the model's functions in the place of their calls."""
+    try:
+        passes.InlinePass()(model)
+    except MemoryError:
+        raise
+    except Exception as e:  # of many kinds: an opset of its own, a graph as an attribute, too many inputs
+        message = f"{name}: its functions cannot be inlined ({root_cause(e)}); export it without functions"
+        raise ModelError(message, code="model-functions") from None
+
+
 # -- the view ------------------------------------------------------------------------------------
 
 
 def _view(model: ir.Model, name: str, given: Mapping[str, Sequence[int]], constants: frozenset[str]) -> Graph:
     notes: list[str] = []
     first = _bind_inputs(model, name, given, notes, grow=False)
-    pass_one = infer(model, name, first)
     second = _bind_inputs(model, name, given, [], grow=True)
-    pass_two = pass_one if second == first and not pass_one.guessed else infer(model, name, second, GUESS + 32)
-    static, dynamic = {}, {}
-    for key, value in pass_one.known.items():
-        other = pass_two.known.get(key)
-        same = other is not None and other.shape == value.shape
-        static[key] = np.asarray(other == value) if same else np.zeros(value.shape, bool)
-    for key, shape in pass_one.shapes.items():
-        other_shape = pass_two.shapes.get(key)
-        if shape is not None and other_shape is not None and shape != other_shape and len(shape) == len(other_shape):
-            dynamic[key] = frozenset(i for i, (a, b) in enumerate(zip(shape, other_shape, strict=True)) if a != b)
-    shapes = {key: s if pass_two.shapes.get(key) is not None else None for key, s in pass_one.shapes.items()}
-    if pass_one.guessed:
-        notes.append(f"the data decide how large {next(iter(pass_one.guessed))!r} is: costs are for {GUESS} positions")
+    one, two = infer_twice(model, name, first, second)
+    while take_branches(model, one, static := static_entries(model, one, two)):
+        passes.RemoveUnusedNodesPass()(model)
+        one, two = infer_twice(model, name, first, second)
+    dynamic = {}
+    for key, shape in one.shapes.items():
+        other = two.shapes.get(key)
+        if shape is not None and other is not None and shape != other and len(shape) == len(other):
+            dynamic[key] = frozenset(i for i, (a, b) in enumerate(zip(shape, other, strict=True)) if a != b)
+    if one.guessed:
+        notes.append(f"the data decide how large {next(iter(one.guessed))!r} is: costs are for {GUESS} positions")
     initializers = model.graph.initializers
-    known = {k: v for k, v in pass_one.known.items() if k in initializers or static[k].any()}
+    known = {k: v for k, v in one.known.items() if k in initializers or static[k].any()}
     parameters = {
         key: Parameter(key, tuple(v.const_value.shape.numpy()), v.const_value.dtype.name)
         for key, v in initializers.items()
         if v.const_value is not None and v.const_value.dtype.is_floating_point()
     }
+    for node in one.sampled:
+        notes.append(f"node {node.name or node.outputs[0].name!r} ({node.op_type}): {SAMPLED}")
     graph = Graph(
         model=model,
         nodes=(),
         inputs=names_of(model.graph.inputs),
         outputs=names_of(model.graph.outputs),
-        shapes=shapes,
+        shapes={k: None if two.shapes.get(k) is None else shape for k, shape in one.shapes.items()},
         parameters=parameters,
         constants=constants & parameters.keys(),
         known=known,
         static=static,
         dynamic=dynamic,
-        derived=frozenset(pass_one.derived & known.keys()),
+        derived=frozenset(one.derived & known.keys()),
         fingerprint=_fingerprint(model),
         source=name,
         notes=tuple(notes),
     )
-    return replace(graph, nodes=tuple(_nodes(model, graph, pass_one)))
-
-
-def _nodes(model: ir.Model, graph: Graph, found: Inferred) -> Iterator[Node]:
-    """The nodes that the outputs depend on, settled arithmetic on shapes left out: its results are constants."""
-    settled = {key: key in graph.derived for key in graph.known if graph.static[key].all()}
-    needed, kept = set(graph.outputs), []
-    for node in reversed(model.graph):
-        written = [o for o in names_of(node.outputs) if o]
-        if needed.isdisjoint(written) or all(settled.get(o) for o in written):
-            continue
-        kept.append(node)
-        needed.update(n for n in (*names_of(node.inputs), *captured_by(node)) if not settled.get(n))
-    for node in reversed(kept):
-        version = node.version or model.opset_imports.get(node.domain, 0)
-        entry = schema_of(node.domain, node.op_type, version)
-        attributes = dict(entry[2]) if entry else {}
-        attributes.update({k: a.value for k, a in node.attributes.items()})
-        inputs, outputs = names_of(node.inputs), names_of(node.outputs)
-        partial = {i: graph.known.get(i, found.short.get(i)) for i in inputs}
-        yield Node(
-            type=node.op_type,
-            domain=node.domain,
-            version=version,
-            name=node.name or "",
-            inputs=inputs,
-            outputs=outputs,
-            attributes=attributes,
-            formal=entry[1] if entry else (),
-            in_shapes=tuple(graph.shapes.get(i) if i else None for i in inputs),
-            out_shapes=tuple(graph.shapes.get(o) if o else None for o in outputs),
-            known=tuple(partial[i] if i not in graph.known or graph.static[i].all() else None for i in inputs),
-            partial=tuple(partial[i] for i in inputs),
-            captured=captured_by(node),
-            counted=any(o in found.floats and o not in settled for o in outputs),
-            dynamic=tuple(graph.dynamic.get(o, frozenset()) for o in outputs),
-        )
+    return replace(graph, nodes=tuple(nodes_of(graph, one)))
 
 
 def _bind_inputs(
@@ -207,7 +190,7 @@ def _bind_inputs(
 def _fingerprint(model: ir.Model) -> str:
     """A hash of the ops, their wiring and the parameters' shapes; weights do not enter it."""
     digest = hashlib.sha256()
-    for node in model.graph:
+    for node in model.graph.all_nodes():
         digest.update(
             f"{node.domain}:{node.op_type}({','.join(names_of(node.inputs))})->{names_of(node.outputs)};".encode()
         )

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from itertools import groupby
 from math import isfinite
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -150,15 +152,14 @@ def op_table(of: Analysis) -> Table:
     """Costs by type of op, dearest first; types that cost nothing share the last row."""
     names = ("flops", "macs", "params", "activations")
     per_op = np.array([[p.value(of.widths) for p in of.op_costs[n]] for n in names], dtype=object)
-    kinds: dict[str, list[Any]] = {}
-    for plan, costs in zip(of.plans, per_op.T, strict=True):
-        row = kinds.setdefault(plan.node.type, [0, 0, 0, 0, 0])
-        kinds[plan.node.type] = [row[0] + 1, *(a + b for a, b in zip(row[1:], costs, strict=True))]
+    by_type = sorted(zip((p.node.type for p in of.plans), per_op.T, strict=True), key=itemgetter(0))
+    rows = [(kind, [[1, *costs] for _, costs in same]) for kind, same in groupby(by_type, itemgetter(0))]
+    kinds = [(kind, [sum(column) for column in zip(*each, strict=True)]) for kind, each in rows]
     totals = [len(of.plans), *(of.costs[n].value(of.widths) for n in names)]
     headings = ("op", "count", "FLOPs", "MACs", "params", "activations", "of FLOPs")
     table = _table("Costs by op", *headings, right=5)
     free = 0
-    for kind, row in sorted(kinds.items(), key=lambda item: [-n for n in item[1][1:]]):
+    for kind, row in sorted(kinds, key=lambda item: [-n for n in item[1][1:]]):
         if any(row[1:]):
             bar = _bar(row[1] / totals[1] if totals[1] else 0)
             _row(table, shorten(kind, 22), str(row[0]), *(amount(n) for n in row[1:]), bar)

@@ -19,8 +19,9 @@ LAYERS = """
 errors
 axes polynomial arithmetic
 notation positions graph
-infer
-checks states
+bodies kinds
+infer scopes
+checks states view
 model
 rules
 propagate
@@ -116,3 +117,82 @@ def test_import_loads_no_framework() -> None:
 def test_help_loads_neither_onnx_nor_a_framework() -> None:
     found = loaded("from onnxmorph.cli import run\nassert run(['--help']) == 0 and run(['shrink', '--help']) == 0")
     assert not (FRAMEWORKS | {"onnx", "onnx_ir", "onnxruntime", "networkx", "numpy"}) & found
+
+
+# -- op types ------------------------------------------------------------------------------------
+
+# The rule table, and the loader: whoever else looks at the type of an op knows what its rule should say.
+KNOW_OPS = {"rules", "model", "view", "infer", "arithmetic", "checks", "bodies", "scopes"}
+TYPE = ("type", "op_type")
+LOOK_UP = ("get", "pop", "setdefault", "startswith", "endswith", "index", "count")
+
+
+def op_types(tree: ast.AST) -> set[str]:
+    """Names of variables that are assigned the type of an op."""
+    return {
+        target.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign | ast.NamedExpr) and node.value is not None and is_type(node.value, set())
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        if isinstance(target, ast.Name)
+    }
+
+
+def is_type(node: ast.AST, names: set[str]) -> bool:
+    """Whether an expression is the type of an op, or a tuple with one."""
+    if isinstance(node, ast.Tuple):
+        return any(is_type(each, names) for each in node.elts)
+    if isinstance(node, ast.NamedExpr):
+        return is_type(node.value, names)
+    return (isinstance(node, ast.Attribute) and node.attr in TYPE) or (isinstance(node, ast.Name) and node.id in names)
+
+
+def decisions(source: str) -> list[int]:
+    """The lines that compare the type of an op with anything but None, or look something up by it."""
+    tree, found = ast.parse(source), []
+    names = op_types(tree)
+    for node in ast.walk(tree):
+        looks: list[ast.AST] = []
+        if isinstance(node, ast.Compare):
+            sides = [node.left, *node.comparators]
+            if not any(isinstance(side, ast.Constant) and side.value is None for side in sides):
+                looks = list(sides)
+        elif isinstance(node, ast.Subscript):
+            looks = [node.slice]
+        elif isinstance(node, ast.Match):
+            looks = [node.subject]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in LOOK_UP:
+            looks = [node.func.value, *node.args]
+        found += [node.lineno for each in looks if is_type(each, names)]
+    return sorted(found)
+
+
+def the_table_is_read(path: Path) -> int:
+    """How often a module looks an op up in the rule table, which is what the table is for."""
+    return path.read_text(encoding="utf-8").count("TABLE.get(") if layer_of(path) == "analysis" else 0
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_only_rules_and_the_loader_know_ops(path: Path) -> None:
+    if layer_of(path) not in KNOW_OPS:
+        assert len(decisions(path.read_text(encoding="utf-8"))) == the_table_is_read(path)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "node.type == 'Conv'",
+        "'Conv' != plan.node.op_type",
+        "node.type in ('Conv', 'Gemm')",
+        "node.op_type not in CONVS",
+        "WIDTHS[node.type]",
+        "WIDTHS.get(plan.node.type, 3)",
+        "WIDTHS[node.domain, node.type]",
+        "kind = node.type\nif kind == 'Conv': pass",
+        "if (kind := node.type) in CONVS: pass",
+        "match node.type:\n    case 'Conv': pass",
+        "node.type.startswith('Global')",
+    ],
+)
+def test_looking_at_the_type_of_an_op_is_found(source: str) -> None:
+    assert len(decisions(source)) == 1

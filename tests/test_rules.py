@@ -113,7 +113,8 @@ def test_permuted_channels_give_permuted_outputs(case: Case) -> None:
     rng, inputs, constants = case.rng, {}, {}
     node = next(n for n in case.model.graph.node if n.name == "subject")
     stored = {t.name: numpy_helper.to_array(t) for t in case.model.graph.initializer}
-    for name, given in zip(node.input, case.row.inputs, strict=True):
+    names = [*node.input, *(f"a{i}" for i in range(len(node.input), len(case.row.inputs)))]
+    for name, given in zip(names, case.row.inputs, strict=True):
         if isinstance(given, Act):
             kind = helper.tensor_dtype_to_np_dtype(given.kind)
             inputs[name] = rng.uniform(given.low, given.high, given.shape).astype(np.float32).astype(kind)

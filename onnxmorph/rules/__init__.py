@@ -3,6 +3,7 @@
 from onnxmorph.rules import (
     attention,
     compute,
+    control,
     create,
     einsum,
     indexing,
@@ -23,5 +24,5 @@ __all__ = ["TABLE", "Cost", "Pin", "Rule", "Spec", "Take", "Write"]
 
 _ENTERED = (
     *(compute, einsum, movement, norms, pointwise, reductions, reshape, recurrent, attention),
-    *(create, indexing, losses, signal, vision, whole),
+    *(control, create, indexing, losses, signal, vision, whole),
 )

@@ -7,7 +7,7 @@ equation, and which hold positions. Arithmetic on shapes keeps running in the *o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +37,13 @@ def emit(analysis: Analysis, copies: Array, weights: Mapping[str, NDArray[np.gen
     return Emitter(analysis, copies, weights or {}).run()
 
 
+def insert(at: ir.Node, node: ir.Node, *, before: bool = True) -> None:
+    """Put a node into the graph of another, beside it."""
+    graph = at.graph
+    assert graph is not None
+    (graph.insert_before if before else graph.insert_after)(at, node)
+
+
 @dataclass
 class Emitter:
     """A clone of the model, and the edits that bring it to new sizes."""
@@ -48,16 +55,17 @@ class Emitter:
     def __post_init__(self) -> None:
         self.model = self.analysis.graph.model.clone()
         graph = self.graph = self.model.graph
-        self.values: dict[str, ir.Value] = {v.name or "": v for v in (*graph.inputs, *graph.initializers.values())}
-        self.values |= {v.name: v for node in graph for v in node.outputs if v.name}
+        self.values: dict[str, ir.Value] = {v.name or "": v for v in graph.initializers.values()}
+        self.values |= {v.name or "": v for each in (graph, *graph.subgraphs()) for v in each.inputs}
+        self.values |= {v.name: v for node in graph.all_nodes() for v in node.outputs if v.name}
         self.frozen: list[ir.Value] = [self.values[name] for name in self.analysis.graph.constants]
 
     def run(self) -> ir.Model:
         """All edits, in order."""
         for name in self.analysis.parameters:
             self.slice(name)
+        self.freeze()
         for plan, rows in zip(self.analysis.plans, self.analysis.factor_rows, strict=True):
-            self.freeze(plan.node)
             self.rewrite(plan, rows)
             if plan.rule is not None and plan.rule.reads_shape:
                 self.restore_shape(plan.node)
@@ -111,14 +119,34 @@ class Emitter:
         self.values[free] = value
         return value
 
-    def freeze(self, node: Node) -> None:
-        """Replace inputs computed from shapes, and known before running, by their original values."""
-        for i, name in enumerate(node.inputs):
-            if name in self.analysis.graph.derived and self.analysis.graph.static[name].all():
-                frozen = f"{name}_static"
-                if frozen not in self.values:
-                    self.frozen.append(self.constant(frozen, self.analysis.graph.known[name]))
-                self.node(node).replace_input_with(i, self.values[frozen])
+    def freeze(self) -> None:
+        """Replace what is computed from shapes, and known before running, by its original value where it is read."""
+        graph = self.analysis.graph
+        read_by = dict.fromkeys(n for plan in self.analysis.plans for n in (*plan.node.inputs, *plan.node.captured))
+        for name in (*read_by, *graph.outputs):
+            if name in graph.derived and graph.static[name].all() and f"{name}_static" not in self.values:
+                frozen = self.constant(f"{name}_static", graph.known[name])
+                self.frozen.append(frozen)
+                self.redirect(self.values[name], frozen, list(self.values[name].uses()))
+
+    def redirect(self, old: ir.Value, new: ir.Value, users: Iterable[tuple[ir.Node, int]]) -> None:
+        """Let these users, and the graph whose output it is, read another value; the model keeps its outputs' names."""
+        for user, i in users:
+            user.replace_input_with(i, new)
+        if not old.is_graph_output() or old.graph is None:
+            return
+        graph = old.graph
+        if new.producer() is None:  # an output has to be written in its own graph
+            copy = ir.Node("", "Identity", [new])
+            graph.append(copy)
+            result = copy.outputs[0]
+            result.name, result.type, result.shape = f"{new.name}_out", new.type, new.shape
+            self.values[result.name] = new = result
+        if graph is self.graph:
+            old.name, new.name = new.name, old.name
+        for i, value in enumerate(graph.outputs):
+            if value is old:
+                graph.outputs[i] = new
 
     def rewrite(self, plan: Plan, rows: Mapping[str, Array | None]) -> None:
         """Bring all sizes and positions that a node carries up to date."""
@@ -193,7 +221,7 @@ class Emitter:
             value.name = f"{name}_{op}_{len(self.values)}"
             value.shape, value.type = ir.Shape(fixed.shape), ir.TensorType(ir.DataType.INT64)
             self.values[value.name] = value
-            self.graph.insert_before(user, node)
+            insert(user, node)
         return value
 
     def restore_shape(self, node: Node) -> None:
@@ -213,8 +241,7 @@ class Emitter:
             static, old_sizes, new_sizes = static[window], old_sizes[window], new_sizes[window]
         users = list(output.uses())
         value = self.rescale(self.node(node), output, np.asarray(static), old_sizes, old_sizes, new_sizes)
-        for user, i in users:
-            user.replace_input_with(i, value)
+        self.redirect(output, value, users)
 
     def reindex(self, plan: Plan, rows: Mapping[str, Array | None], of: Take) -> None:
         """Positions that an op picks: find each where it stands now."""

@@ -54,7 +54,7 @@ class _Folding:
         self.constant: dict[str, tuple[int, Values]] = {}  # per tensor: an axis and its constants
         self.changed: Weights = {}
         self.notes: list[str] = []
-        self.nodes = {v.name: n for n in analysis.graph.model.graph for v in n.outputs}
+        self.nodes = {v.name: n for n in analysis.graph.model.graph.all_nodes() for v in n.outputs}
         self.readers: dict[str, list[Plan]] = {}
         for plan in analysis.plans:
             for name in plan.node.inputs:

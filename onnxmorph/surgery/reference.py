@@ -17,7 +17,7 @@ from onnxmorph.analysis import Analysis
 from onnxmorph.axes import Array, Mask
 from onnxmorph.notation import Factor, Sum, Term, factors
 from onnxmorph.propagate import Plan
-from onnxmorph.surgery.emit import Emitter
+from onnxmorph.surgery.emit import Emitter, insert
 
 
 def masked(analysis: Analysis, copies: Array, weights: Mapping[str, NDArray[np.generic]] | None = None) -> ir.Model:
@@ -104,8 +104,7 @@ class _Reference:
                 at = value.producer() or at
             if axes:
                 value = self.times(at, value, axes, before=False)
-                for user, i in users[output.name]:
-                    user.replace_input_with(i, value)
+                self.emitter.redirect(output, value, users[output.name])
 
     def gather(self, at: ir.Node, value: ir.Value | None, index: Array, axis: int, *, before: bool) -> ir.Value:
         assert value is not None
@@ -140,7 +139,7 @@ class _Reference:
         output.name = f"{source.name}_{node.op_type}_{len(self.emitter.values)}"
         output.type = source.type
         self.emitter.values[output.name] = output
-        (self.emitter.graph.insert_before if before else self.emitter.graph.insert_after)(at, node)
+        insert(at, node, before=before)
         return output
 
 

@@ -3,6 +3,7 @@
 from rows import (
     attention,
     compute,
+    control,
     create,
     einsum,
     indexing,
@@ -22,6 +23,6 @@ __all__ = ["ROWS", "Act", "Row"]
 
 _FAMILIES = (
     *(compute, einsum, norms, pointwise, reductions, movement, reshape, recurrent, attention),
-    *(create, indexing, losses, signal, vision),
+    *(control, create, indexing, losses, signal, vision),
 )
 ROWS = [row for family in _FAMILIES for row in family.ROWS]

@@ -52,7 +52,8 @@ class Row:
     ``free`` are the factors of its rule that must be free to go, in the rule's own names. ``zero`` is False
     where the op has no finite value at 0, so that there is no zero-masked original to compare with: there the
     channels are left alone and only not read any more. ``reference`` is True where ONNX Runtime cannot run the
-    node: onnx's reference evaluator does so instead.
+    node: onnx's reference evaluator does so instead. The last ``captured`` inputs are read by the node's bodies, by
+    their names ``a0 a1 …``. ``shapes`` are those of the outputs, where onnx infers less.
     """
 
     op: str
@@ -66,6 +67,8 @@ class Row:
     batch: int | str = 1
     domain: str = ""
     reference: bool = False
+    captured: int = 0
+    shapes: tuple[tuple[int, ...], ...] = ()
 
     @property
     def opsets(self) -> list[onnx.OperatorSetIdProto]:
@@ -110,11 +113,13 @@ class Row:
             else:
                 names.append("" if given is None else initializer(f"c{i}", given))
         outputs = [f"y{j}" for j in range(self.outputs)]
+        names = names[: len(names) - self.captured]
         nodes.append(helper.make_node(self.op, names, outputs, name="subject", domain=self.domain, **self.attributes))
         graph = helper.make_graph(nodes, "row", inputs, [], initializers)
         model = helper.make_model(graph, opset_imports=self.opsets, ir_version=10)
         like = ["a0"] if self.op == "GroupNormalization" else outputs  # for which onnx infers nothing
-        for j, (kind, shape) in enumerate(_types(model, like)):
+        types = [(TensorProto.FLOAT, list(s)) for s in self.shapes] or _types(model, like)
+        for j, (kind, shape) in enumerate(types):
             self._probe(model.graph, rng, j, kind, shape)
         return model
 

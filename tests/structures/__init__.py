@@ -1,8 +1,8 @@
 """Networks that are hard to cut, and what a person would find in each: see ``registry``."""
 
-from structures import attention, graphs, ops, recurrent, transformers, whole
+from structures import attention, control, graphs, ops, recurrent, transformers, whole
 from structures.registry import STRUCTURES, Structure
 
 __all__ = ["STRUCTURES", "Structure"]
 
-_FAMILIES = (attention, graphs, ops, recurrent, transformers, whole)  # importing a family registers its networks
+_FAMILIES = (attention, control, graphs, ops, recurrent, transformers, whole)  # importing one registers its networks
