@@ -291,3 +291,9 @@ def test_attributes_that_a_rule_needs_are_there_when_the_node_says_nothing(case:
     needed = {name: node.attributes[name] for name, a in schema.attributes.items() if a.required}
     given = {n: a.decode() if isinstance(a, bytes) else a for n, a in {**defaults, **needed}.items()}
     rule.bind(replace(node, attributes=given))  # a KeyError: the rule takes for granted what may be absent
+
+
+@pytest.mark.parametrize("domain", ["ai.onnx.ml", "ai.onnx.preview.training"])
+def test_every_op_of_these_domains_has_an_entry(domain: str) -> None:
+    known = {s.name for s in onnx.defs.get_all_schemas_with_history() if s.domain == domain}
+    assert {op for of, op in TABLE if of == domain} == known
