@@ -101,8 +101,12 @@ def frame_of(node: ir.Node, version: int) -> Frame | None:
     Raises:
         ValueError: the node and its bodies do not fit together; the message says where.
     """
-    find = _FRAMES.get(node.op_type)
-    return find(node, version) if find is not None and node.domain in ("", "ai.onnx") else None
+    return _FRAMES[node.op_type](node, version) if is_followed(node) else None
+
+
+def is_followed(node: ir.Node) -> bool:
+    """Whether analysis enters the bodies of a node."""
+    return node.op_type in _FRAMES and node.domain in ("", "ai.onnx")
 
 
 def _if(node: ir.Node, version: int) -> Frame:

@@ -12,9 +12,8 @@ from copy import copy
 import onnx
 import onnx_ir as ir
 from onnx_ir import serde
-from onnx_ir.passes import common as passes
 
-from onnxmorph.bodies import bodies_of
+from onnxmorph.bodies import bodies_of, is_followed
 
 
 def settle_outputs(model: ir.Model) -> None:
@@ -96,8 +95,14 @@ def _own(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
 
 
 def lift_weights(model: ir.Model) -> None:
-    """Move the initializers of bodies to the main graph. Names must be unique."""
-    passes.LiftSubgraphInitializersToMainGraphPass()(model)
+    """Move the initializers of bodies that analysis follows to the main graph. Names must be unique."""
+    waiting = [model.graph]
+    while waiting:
+        for node in waiting.pop():
+            for body in bodies_of(node) if is_followed(node) else ():
+                waiting.append(body)
+                for name in list(body.initializers):
+                    model.graph.register_initializer(body.initializers.pop(name))
 
 
 def take_branch(node: ir.Node, branch: ir.Graph) -> None:

@@ -122,7 +122,7 @@ def test_help_loads_neither_onnx_nor_a_framework() -> None:
 # -- op types ------------------------------------------------------------------------------------
 
 # The rule table, and the loader: whoever else looks at the type of an op knows what its rule should say.
-KNOW_OPS = {"rules", "model", "view", "infer", "arithmetic", "checks", "bodies", "scopes"}
+KNOW_OPS = {"rules", "model", "view", "infer", "arithmetic", "checks", "bodies", "scopes", "states"}
 TYPE = ("type", "op_type")
 LOOK_UP = ("get", "pop", "setdefault", "startswith", "endswith", "index", "count")
 
