@@ -40,7 +40,7 @@ def split(node: Node) -> Spec:
     return Spec(
         f"{_with(names, axis, whole)}, _ -> {', '.join(_with(names, axis, p) for p in parts)}",
         sizes,
-        (Write("split", tuple(parts), instead_of="num_outputs"),),
+        (Write("split", tuple(parts), instead_of="num_outputs", each_output=True),),
     )
 
 

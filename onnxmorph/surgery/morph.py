@@ -76,7 +76,6 @@ def shrink(
         copies = select(analysis, scores(analysis, by, seed), wanted, round_to)
         found = {"method": f"shrink by {by}", "seed": seed, "budget": str(wanted), "round_to": round_to}
         structure = Structure.of(analysis, copies, **found)
-    _check_alive(structure)
     weights, notes = fold(analysis, copies)
     return Morphed(emit(analysis, copies, weights), structure, (*_averages(analysis, copies), *notes))
 
