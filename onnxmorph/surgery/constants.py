@@ -110,19 +110,20 @@ class Constants:
         for i, (name, axes) in enumerate(zip(plan.node.inputs, plan.equation.inputs, strict=False)):
             if not name or axes is None:
                 continue
-            array = np.zeros([1] * len(axes), self.kind(plan)) if name in self.topology.empty else self.value(name)
+            array = (
+                np.zeros([1] * len(axes), self.kind(plan, name)) if name in self.topology.empty else self.value(name)
+            )
             if array is None:
                 return None
             given[i] = array
         return given
 
-    def kind(self, plan: Plan) -> np.dtype[Any]:
-        """The type of a node's floating-point inputs."""
+    def kind(self, plan: Plan, name: str) -> np.dtype[Any]:
+        """The type of an empty input: that of a parameter beside it, else as declared, else that of the model."""
         graph = self.analysis.graph
-        names = [n for n in plan.node.inputs if n in graph.parameters] or list(graph.parameters)
-        tensor = graph.model.graph.initializers[names[0]].const_value
-        assert tensor is not None
-        return tensor.dtype.numpy()
+        beside = [n for n in plan.node.inputs if n in graph.parameters]
+        types = [self.values[n].dtype for n in (*beside, name, *graph.parameters)]
+        return next(t for t in types if t is not None).numpy()
 
     def dynamic(self, plan: Plan) -> set[str]:
         """The factors of axes whose size is not known before running."""
@@ -165,15 +166,32 @@ class Constants:
             names = [n for n in names if n]
         try:
             opsets = dict(self.analysis.graph.model.opset_imports)
-            results = iter(_session(source, attributes, feeds, names, opsets))
+            results = _session(source, attributes, feeds, names, opsets)
         except ModelError:
             return None
-        outputs = []
-        for name, terms in zip(node.outputs, equation.outputs, strict=False):
-            if name and name not in self.topology.empty:
-                dynamic = self.analysis.graph.dynamic.get(name, frozenset())
-                outputs.append(None if terms is None else _settled(next(results), terms, full, now, dynamic))
-        return outputs
+        terms = dict(zip(node.outputs, equation.outputs, strict=False))
+        shown = zip([n for n in names if n], results, strict=True)
+        return [self.settled(n, result, terms.get(n), full, now) for n, result in shown]
+
+    def settled(
+        self, name: str, array: Constant, axes: tuple[Term, ...] | None, full: Sizes, now: Sizes
+    ) -> Constant | None:
+        """A result at full size or one position per axis; None where it varies along a dynamic axis."""
+        if axes is None or array.ndim != len(axes):
+            return None
+        for t, axis in enumerate(axes):
+            names = [f.name for f in factors(axis)]
+            if len(names) < 2 or _has_sum(axis) or array.shape[t] == 1:
+                continue
+            if array.shape[t] != size_of(axis, now):
+                return None
+            grid = array.reshape(*array.shape[:t], *(now[n] for n in names), *array.shape[t + 1 :])
+            for j, n in enumerate(names):
+                if now[n] != full[n]:
+                    grid = grid.repeat(full[n], t + j)
+            array = grid.reshape(*array.shape[:t], -1, *array.shape[t + 1 :])
+        array = compressed(array)
+        return array if all(array.shape[t] == 1 for t in self.analysis.graph.dynamic.get(name, ())) else None
 
     def plain(self, plan: Plan, feeds: Mapping[int, Constant]) -> dict[int, Constant]:
         """The inputs that hold sizes, positions or bounds, as far as they are known."""
@@ -260,27 +278,6 @@ def _shaped(array: Constant, axes: tuple[Term, ...], wanted: list[int], full: Si
                 grid = grid.take([0], t + j)
         array = grid.reshape(*array.shape[:t], size, *array.shape[t + 1 :])
     return np.ascontiguousarray(array)
-
-
-def _settled(
-    array: Constant, axes: tuple[Term, ...], full: Sizes, now: Sizes, dynamic: frozenset[int]
-) -> Constant | None:
-    """A result at full size or one position per axis; None where it varies along a dynamic axis."""
-    if array.ndim != len(axes):
-        return None
-    for t, axis in enumerate(axes):
-        names = [f.name for f in factors(axis)]
-        if len(names) < 2 or _has_sum(axis) or array.shape[t] == 1:
-            continue
-        if array.shape[t] != size_of(axis, now):
-            return None
-        grid = array.reshape(*array.shape[:t], *(now[n] for n in names), *array.shape[t + 1 :])
-        for j, n in enumerate(names):
-            if now[n] != full[n]:
-                grid = grid.repeat(full[n], t + j)
-        array = grid.reshape(*array.shape[:t], -1, *array.shape[t + 1 :])
-    array = compressed(array)
-    return array if all(array.shape[t] == 1 for t in dynamic) else None
 
 
 def _write(plan: Plan, write: Write, now: Sizes, attributes: dict[str, ir.Attr], feeds: dict[int, Constant]) -> None:

@@ -157,7 +157,7 @@ def _draw(analysis: Analysis, copies: Array, weights: Weights, rng: np.random.Ge
             name = plan.node.inputs[i]
             if name not in weights:
                 continue
-            fresh = rng.normal(0, np.sqrt(2 / fan_in), weights[name].shape)
+            fresh = rng.normal(0, np.sqrt(2 / max(fan_in, 1)), weights[name].shape)
             new = np.zeros(fresh.shape, bool)
             for axis, of in enumerate(analysis.rows[name]):
                 if of is not None:

@@ -89,7 +89,7 @@ class _Survey:
         self.empty: dict[str, frozenset[str]] = {}
         self.constant: dict[str, frozenset[str]] = {}
         self.broken: dict[str, tuple[str, str, frozenset[str]]] = {}
-        self.reached = {n for n in analysis.graph.inputs if n not in analysis.graph.model.graph.initializers}
+        self.reached = set(analysis.graph.inputs)
         for name, rows in analysis.rows.items():
             over = [r for r in rows if r is not None and self.count(r) == 0]
             if over:
