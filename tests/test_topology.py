@@ -6,6 +6,7 @@ computes what the zero-masked original does, or an error names the groups and th
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -22,8 +23,10 @@ from exported import NAMES, exported
 from onnxmorph.adapters.torch_resize import resize
 from onnxmorph.analysis import Analysis, analyze
 from onnxmorph.axes import Array
+from onnxmorph.budget import Budget
+from onnxmorph.cli import run
 from onnxmorph.errors import BudgetError, StructureError, TopologyError
-from onnxmorph.search import steps
+from onnxmorph.search import multiply, steps
 from onnxmorph.structure import Structure
 from onnxmorph.surgery import Morphed, expand, scale, shrink, verify
 from onnxmorph.surgery.topology import survey
@@ -400,6 +403,22 @@ def test_a_constant_image_of_any_size_that_ends_at_its_border() -> None:
     assert error.code == "topology-dynamic" and "'y'" in str(error) and "'k:0'" in str(error)
 
 
+def test_a_constant_whose_neighbours_count() -> None:
+    """Local response normalisation divides by what stands around: at the ends there is less."""
+    nodes = [
+        node("Conv", "x k", "h"),
+        node("Conv", "h l c", "q"),
+        node("LRN", "q", "r", size=3, alpha=2.0),
+        node("Concat", "r x", "y", axis=1),
+    ]
+    bias = numpy_helper.from_array(np.full(5, 1.5, np.float32), "c")
+    weights = [weight("k", 6, 3, 1, 1), weight("l", 5, 6, 1, 1, seed=1), bias]
+    analysis = analyze(model(nodes, weights, [value("x", IMAGE)], [value("y", ["n", 8, 8, 8])]))
+    small = emptied(analysis, "k:0")
+    check(analysis, small)
+    assert ops(small)["LRN"] == 0
+
+
 def attention(reads_shape: bool) -> Analysis:
     """One head over a sequence of any length, with a skip; its context may be cut to a shape read off the keys."""
     sequence = ["n", "t", 4]
@@ -439,6 +458,30 @@ def test_a_share_of_a_dynamic_total_is_computed(reads_shape: bool) -> None:
         assert relative(run_session(whole)(feeds)[0], run_session(small.model)(feeds)[0]) <= TOLERANCE
 
 
+@pytest.mark.parametrize("merged", [False, True])
+def test_the_shape_of_a_tensor_that_is_gone(merged: bool) -> None:
+    """An axis is followed up to one that is still there; but not where two dynamic axes became one."""
+    nodes = [
+        node("Reshape", "x flat", "r") if merged else node("Relu", "x", "r"),
+        node("MatMul", "r q", "h"),
+        node("Shape", "h", "z"),
+        node("Gather", "z first", "rows"),
+        node("Concat", "rows rest", "target", axis=0),
+        node("Relu", "x", "f"),
+        node("Reshape", "f target", "y"),
+    ]
+    given = [weight("q", 4, 6), integers("first", 0), integers("rest", -1), integers("flat", -1, 4)]
+    proto = model(nodes, given, [value("x", ["n", "t", 4])], [value("y", [None, None])])
+    analysis = analyze(proto, {"x": (1, 7, 4)})
+    if merged:
+        assert refused(analysis, "q:1").code == "topology-dynamic"
+        return
+    small = emptied(analysis, "q:1")
+    check(analysis, small)
+    feeds = {"x": np.random.default_rng(0).normal(size=(3, 5, 4)).astype(np.float32)}
+    assert run_session(small.model)(feeds)[0].shape == (3, 20)
+
+
 # ---------------------------------------------------------------- budgets, growth, files
 
 
@@ -471,6 +514,8 @@ def test_a_budget_may_empty_what_nothing_hangs_on(name: str, round_to: int) -> N
 def test_empty_groups_stay_empty_in_a_network_that_grows(name: str, init: str) -> None:
     analysis = analysis_of(name)
     small = shrink(analysis, Structure.of(analysis, random_cut(analysis, np.random.default_rng(1))))
+    _, widths = multiply(analysis, small.structure.widths, Budget.parse("params=90%"))
+    assert (widths[small.structure.widths == 0] == 0).all()
     wide = expand(analysis, small.structure, "params=90%", init=init)
     assert ((wide.structure.widths == 0) == (small.structure.widths == 0)).all()
     assert (wide.structure.widths == 0).any() and wide.structure.widths.sum() > small.structure.widths.sum()
@@ -495,6 +540,18 @@ def test_a_file_says_what_went(tmp_path: Path) -> None:
     assert [g.keep for g in again.groups if g.id == "2.body.0.0.weight:0"] == [()]
     assert again.parameters["2.body.0.0.weight"][0] == () and again.parameters["2.body.1.0.weight"][1] == ()
     assert ir.to_proto(shrink(analysis, again).model) == ir.to_proto(small.model)
+
+
+def test_the_command_line_may_empty_groups(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net, small, kept = (str(tmp_path / name) for name in ("m.onnx", "o.onnx", "s.json"))
+    ir.save(exported("inception").model, net)
+    budget = ["--budget", "params=6%", "--json"]
+    assert run(["shrink", net, "-o", small, *budget]) == 1  # a channel of each group costs more
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "budget-reach"
+    assert run(["shrink", net, "-o", small, "--save-structure", kept, "--allow-empty", *budget]) == 0
+    assert 0 in json.loads(capsys.readouterr().out)["widths"].values()
+    assert run(["verify", net, small, "--structure", kept]) == 0
+    assert run(["shrink", net, "-o", small, "--structure", kept, "--allow-empty"]) == 2
 
 
 def test_a_module_cannot_lose_its_layers() -> None:

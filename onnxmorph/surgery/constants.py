@@ -23,8 +23,8 @@ from onnxmorph.notation import Equation, Factor, Sum, Term, factors, parse_term,
 from onnxmorph.positions import moved
 from onnxmorph.propagate import Plan
 from onnxmorph.rules import Write
-from onnxmorph.surgery.run import run_session
-from onnxmorph.surgery.topology import Topology
+from onnxmorph.surgery.run import run_node
+from onnxmorph.surgery.topology import Topology, axes_of_input
 
 Constant = NDArray[Any]
 Sizes = Mapping[str, int]
@@ -78,22 +78,17 @@ class Constants:
         given = self.inputs(plan)
         if given is None:
             return None
-        varying = {
-            name
-            for i, array in given.items()
-            for name in _varying(array, plan.equation.inputs[i] or (), full)  #
-        }
         dynamic = self.dynamic(plan)
+        varying = {n for i, array in given.items() for n in _varying(array, axes_of_input(plan, i), full)}
+        if varying & dynamic:
+            return None
         whole = _whole(plan) | varying
         for each in plan.spec.takes:  # what is picked has as many positions as the indices say
             whole |= {each.of, each.new} if {each.of, each.new} & whole else set()
-        if varying & dynamic:
-            return None
-        shown = _named(plan.equation.outputs) | _summands(plan.equation)
         now = {n: size if n in whole else 1 for n, size in full.items()}
-        now |= {n: 0 if n in shown else 1 for n, size in full.items() if size == 0 and plan.sizes[n]}  # a zero, summed
-        results = self.run(plan, full, now, given)
-        told = whole & dynamic
+        summed = _named(plan.equation.inputs) - _named(plan.equation.outputs) - _summands(plan.equation)
+        now |= {n: 1 for n in summed if full[n] == 0}  # one zero, for the sum of nothing
+        results, told = self.run(plan, full, now, given), whole & dynamic
         if results is None or not told:
             return results
         grown = {n: size + OTHER if n in told else size for n, size in now.items()}
@@ -110,9 +105,8 @@ class Constants:
         for i, (name, axes) in enumerate(zip(plan.node.inputs, plan.equation.inputs, strict=False)):
             if not name or axes is None:
                 continue
-            array = (
-                np.zeros([1] * len(axes), self.kind(plan, name)) if name in self.topology.empty else self.value(name)
-            )
+            empty = name in self.topology.empty
+            array = np.zeros([1] * len(axes), self.kind(plan, name)) if empty else self.value(name)
             if array is None:
                 return None
             given[i] = array
@@ -140,38 +134,36 @@ class Constants:
 
     def run(self, plan: Plan, full: Sizes, now: Sizes, given: Mapping[int, Constant]) -> list[Constant | None] | None:
         """Run a node at the sizes `now`, and give its outputs at one position per axis, or `full`."""
-        node, equation = plan.node, plan.equation
-        assert equation is not None
-        feeds: dict[int, Constant] = {}
+        node = plan.node
+        name = next(o for o in node.outputs if o)
+        feeds = self.plain(plan)
         for i, array in given.items():
-            axes, shape = equation.inputs[i] or (), node.in_shapes[i] or ()
-            once = [size == 1 and size_of(axis, plan.sizes) != 1 for axis, size in zip(axes, shape, strict=True)]
-            wanted = [1 if o else size_of(axis, now) for o, axis in zip(once, axes, strict=True)]
+            axes = axes_of_input(plan, i)
+            wanted = [
+                1 if size == 1 != size_of(axis, plan.sizes) else size_of(axis, now)  # one position for all stays one
+                for axis, size in zip(axes, node.in_shapes[i] or (), strict=True)
+            ]
             if prod(wanted) > LARGEST:
                 return None
             feeds[i] = _shaped(array, axes, wanted, full, now)
-        feeds |= self.plain(plan, feeds)
-        source = self.nodes[next(o for o in node.outputs if o)]
-        attributes = dict(source.attributes)
+        attributes = dict(self.nodes[name].attributes)
         for write in plan.spec.writes:
             _write(plan, write, now, attributes, feeds)
-        rows = self.analysis.factor_rows[self.writer[next(o for o in node.outputs if o)]]
+        rows = self.analysis.factor_rows[self.writer[name]]
         for each in plan.spec.takes:
-            of, at = rows.get(each.of), node.input_index(each.parameter)
-            assert at is not None
+            of, at = rows.get(each.of), node.formal.index(each.parameter)
             index = each.index if of is None else moved(of, each.index, self.copies)
             feeds[at] = (index if now[each.new] == len(index) else np.zeros(1)).astype(feeds[at].dtype)
-        names = [o if o not in self.topology.empty else "" for o in node.outputs]
-        if any(w.each_output for w in plan.spec.writes):
-            names = [n for n in names if n]
+        outputs = [o for o in node.outputs if o not in self.topology.empty]
         try:
-            opsets = dict(self.analysis.graph.model.opset_imports)
-            results = _session(source, attributes, feeds, names, opsets)
+            results = run_node(self.analysis.graph.model, self.nodes[name], attributes, feeds, outputs)
         except ModelError:
             return None
-        terms = dict(zip(node.outputs, equation.outputs, strict=False))
-        shown = zip([n for n in names if n], results, strict=True)
-        return [self.settled(n, result, terms.get(n), full, now) for n, result in shown]
+        assert plan.equation is not None
+        terms = dict(zip(node.outputs, plan.equation.outputs, strict=False))
+        return [
+            self.settled(o, r, terms.get(o), full, now) for o, r in zip(filter(None, outputs), results, strict=True)
+        ]
 
     def settled(
         self, name: str, array: Constant, axes: tuple[Term, ...] | None, full: Sizes, now: Sizes
@@ -193,17 +185,16 @@ class Constants:
         array = compressed(array)
         return array if all(array.shape[t] == 1 for t in self.analysis.graph.dynamic.get(name, ())) else None
 
-    def plain(self, plan: Plan, feeds: Mapping[int, Constant]) -> dict[int, Constant]:
+    def plain(self, plan: Plan) -> dict[int, Constant]:
         """The inputs that hold sizes, positions or bounds, as far as they are known."""
         found = {}
         for i, name in enumerate(plan.node.inputs):
-            if name and i not in feeds:
-                known = plan.node.partial[i] if i < len(plan.node.partial) else None
-                tensor = self.values[name].const_value if name in self.values else None
-                if known is not None:
-                    found[i] = known
-                elif tensor is not None:
-                    found[i] = read(tensor, name)
+            known = plan.node.partial[i] if i < len(plan.node.partial) else None
+            tensor = self.values[name].const_value if name in self.values else None
+            if known is not None:
+                found[i] = known
+            elif tensor is not None:
+                found[i] = read(tensor, name)
         return found
 
 
@@ -214,7 +205,8 @@ def compressed(array: Constant) -> Constant:
             first = array.take([0], t)
             same = array == first
             if not same.all() and np.issubdtype(array.dtype, np.floating):
-                same = np.abs(array - first) <= 8 * np.finfo(array.dtype).eps * np.abs(first)
+                rounding = 8 * min(np.finfo(array.dtype).eps, np.finfo(np.float32).eps)
+                same = np.abs(array - first) <= rounding * np.abs(first)
             if same.all():
                 array = first
     return array
@@ -298,30 +290,3 @@ def _write(plan: Plan, write: Write, now: Sizes, attributes: dict[str, ir.Attr],
         attributes[write.parameter] = ir.AttrInt64(write.parameter, int(after[0]))
     else:
         attributes[write.parameter] = ir.AttrInt64s(write.parameter, after.tolist())
-
-
-def _session(
-    of: ir.Node,
-    attributes: Mapping[str, ir.Attr],
-    feeds: Mapping[int, Constant],
-    outputs: list[str],
-    opsets: dict[str, int],
-) -> list[Constant]:
-    """Run one node; its inputs by number, its outputs without those called ""."""
-    inputs: list[ir.Value | None] = [None] * (max(feeds, default=-1) + 1)
-    for i, array in feeds.items():
-        kind = ir.TensorType(ir.DataType.from_numpy(array.dtype))
-        inputs[i] = ir.Value(name=f"x{i}", shape=ir.Shape(array.shape), type=kind)
-    node = ir.Node(of.domain, of.op_type, inputs, list(attributes.values()), num_outputs=len(outputs))
-    for value, name in zip(node.outputs, outputs, strict=True):
-        value.name = name
-    graph = ir.Graph(
-        [v for v in inputs if v is not None],
-        [v for v in node.outputs if v.name],
-        nodes=[node],
-        opset_imports=opsets,
-        name="node",
-    )
-    with np.errstate(all="ignore"):
-        found: list[Constant] = run_session(ir.Model(graph, ir_version=10))({f"x{i}": a for i, a in feeds.items()})
-    return found

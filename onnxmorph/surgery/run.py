@@ -1,8 +1,8 @@
-"""Running models in ONNX Runtime on the CPU."""
+"""Running models, and single nodes, in ONNX Runtime on the CPU."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import onnx_ir as ir
@@ -33,6 +33,36 @@ def run_session(model: ir.Model) -> Any:
             raise _cannot_run(e) from None
 
     return run
+
+
+def run_node(
+    model: ir.Model,
+    of: ir.Node,
+    attributes: Mapping[str, ir.Attr],
+    feeds: Mapping[int, NDArray[Any]],
+    outputs: Sequence[str],
+) -> list[NDArray[Any]]:
+    """Run one node of a model on arrays.
+
+    Args:
+        model: gives the versions of the operator sets.
+        of: the node.
+        attributes: instead of its own.
+        feeds: its inputs by number; the others are absent.
+        outputs: the names of its outputs, "" for one that is not asked for.
+    """
+    inputs: list[ir.Value | None] = [None] * (max(feeds, default=-1) + 1)
+    for i, array in feeds.items():
+        kind = ir.TensorType(ir.DataType.from_numpy(array.dtype))
+        inputs[i] = ir.Value(name=f"input {i}", shape=ir.Shape(array.shape), type=kind)
+    node = ir.Node(of.domain, of.op_type, inputs, list(attributes.values()), num_outputs=len(outputs))
+    for value, name in zip(node.outputs, outputs, strict=True):
+        value.name = name
+    ends = [v for v in inputs if v is not None], [v for v in node.outputs if v.name]
+    graph = ir.Graph(*ends, nodes=[node], opset_imports=dict(model.opset_imports), name="node")
+    session = run_session(ir.Model(graph, ir_version=model.ir_version or NEWEST_IR))
+    results: list[NDArray[Any]] = session({f"input {i}": array for i, array in feeds.items()})
+    return results
 
 
 def _cannot_run(e: Exception) -> ModelError:
