@@ -153,6 +153,10 @@ def shrink(
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="With --budget: seed of --by random.")] = None,
     round_to: RoundTo = 1,
+    allow_empty: Annotated[
+        bool,
+        typer.Option("--allow-empty", help="With --budget: remove whole groups too, where no output hangs on them."),
+    ] = False,
     save_structure: SaveStructure = None,
     shape: Shapes = None,
     as_json: AsJson = False,
@@ -160,8 +164,8 @@ def shrink(
     """Remove channels and keep the trained weights of the others."""
     if (structure is None) == (budget is None):
         raise UsageError("Give either --structure or --budget.")
-    if structure is not None and (by is not None or seed is not None):
-        raise UsageError("--by and --seed choose channels for a --budget; with --structure they are chosen.")
+    if structure is not None and (by is not None or seed is not None or allow_empty):
+        raise UsageError("--by, --seed and --allow-empty choose channels for a --budget; a --structure chose them.")
     _check_outputs([model, structure], output, save_structure)
     from onnxmorph import surgery
 
@@ -170,7 +174,9 @@ def shrink(
     analysis = _analyze(model, shape, output, save_structure)
     with _working("Shrinking"):
         how = (by or By.l1).value
-        result = surgery.shrink(analysis, lives, budget=wanted, by=how, seed=seed or 0, round_to=round_to)
+        result = surgery.shrink(
+            analysis, lives, budget=wanted, by=how, seed=seed or 0, round_to=round_to, allow_empty=allow_empty
+        )
     _deliver(result, output, save_structure, as_json)
 
 

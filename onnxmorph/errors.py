@@ -5,6 +5,7 @@ OnnxMorphError            a stable ``code`` and one sentence that says what to d
 ├── ConversionError       a framework model could not be brought to ONNX, or back
 ├── RuleError             a rule of ours does not fit the op it was applied to (our bug)
 ├── StructureError        a structure does not belong to the model, or is malformed
+│   └── TopologyError     a network does not hold together without the groups that the structure empties
 ├── BudgetError           a budget cannot be read, or cannot be met
 └── OutputError           a result could not be written
 """
@@ -32,6 +33,14 @@ class RuleError(OnnxMorphError):
 
 class StructureError(OnnxMorphError):
     """A structure does not belong to the model, or is malformed."""
+
+
+class TopologyError(StructureError):
+    """A network does not hold together without ``groups``, which the structure empties."""
+
+    def __init__(self, message: str, *, code: str, groups: tuple[str, ...]) -> None:
+        super().__init__(message, code=code)
+        self.groups = groups
 
 
 class BudgetError(OnnxMorphError):

@@ -39,7 +39,7 @@ class Node:
     holds those with dynamic entries. Absent inputs have the name "" and the shape None. ``counted`` is False for
     arithmetic on integers and constants, which costs nothing. ``captured`` are outer tensors that bodies read which
     analysis does not enter. ``dynamic`` holds the axes of each output whose size is not known before running.
-    ``times`` is how often a node runs, in the body of a loop.
+    ``inner`` marks nodes in bodies, and what passes their border; ``times`` is how often such a node runs.
     """
 
     type: str
@@ -58,6 +58,7 @@ class Node:
     counted: bool = True
     dynamic: tuple[frozenset[int], ...] = ()
     times: int = 1
+    inner: bool = False
     crossing: Crossing | None = None
 
     def input_index(self, parameter: str) -> int | None:

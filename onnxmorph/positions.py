@@ -57,6 +57,25 @@ def count(rows: Array, copies: Array) -> int:
     return int(copies[rows].prod(1).sum())
 
 
+def moved(rows: Array, index: Array, copies: Array) -> Array:
+    """The new positions of what `index` picks from an axis: where each copy of each picked position stands.
+
+    >>> moved(np.array([[1], [2], [3]]), np.array([2, 0, 2]), np.array([1, 1, 0, 1])).tolist()
+    [1, 0, 1]
+    """
+    there, wanted = take(rows, copies), take(rows[index], copies)
+    most = int(copies.max()) + 1
+
+    def code(old: Array, copy: Array) -> Array:
+        for column in copy.T:
+            old = old * most + column
+        return old
+
+    have = code(there.old, there.copy)
+    order = np.argsort(have)
+    return np.asarray(order[np.searchsorted(have[order], code(index[wanted.old], wanted.copy))])
+
+
 def _runs(rows: Array) -> tuple[Array, Array]:
     """Start and length of the run of equal channels that every entry lies in, both ``[size, k]``."""
     n = len(rows)

@@ -265,7 +265,9 @@ def morphed(of: Morphed, output: Path, structure: Path | None) -> list[Renderabl
     changed = [g for g in of.structure.groups if len(g.keep) != g.width]
     full, now = (sum(n) for n in ([g.width for g in of.structure.groups], of.structure.widths.tolist()))
     groups = _plural(len(of.structure.groups), "channel group")
+    empty = sum(not g.keep for g in changed)
     widths = f"{len(changed):,} of {groups} changed width: {full:,} → {now:,} channels."
+    widths += f" {empty:,} went as a whole." if empty else ""
     written = [str(output), *([] if structure is None else [str(structure)])]
     notes = (_line(plain(f"Note: {note}.")) for note in of.notes)
     return [table, "", _line(widths), *notes, *(f"  Written: {plain(path)}" for path in written)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from onnxmorph.analysis import Analysis
-from onnxmorph.axes import Array, Floats
+from onnxmorph.axes import Array, Floats, Mask
 from onnxmorph.budget import Budget, out_of_reach
 from onnxmorph.polynomial import Widths
 
@@ -72,7 +72,7 @@ def multiply(
     """The largest width multiplier whose rounded widths satisfy the budget, and these widths.
 
     What rounding left over is then spent on the groups that rounding cut most. Groups that are one channel
-    wide in the model do not grow.
+    wide in the model do not grow, and empty ones stay empty.
 
     Args:
         analysis: of the original model.
@@ -87,13 +87,13 @@ def multiply(
     Source: MorphNet (arXiv 1711.06798), Algorithm 1, step 3.
     """
     step = steps(analysis, round_to)
-    low = np.minimum(_floor(analysis, step), np.maximum(base, 1))
-    single = analysis.widths == 1
+    low = np.minimum(_floor(analysis, step), base)
+    held = (analysis.widths == 1) | (base == 0)
 
     def widths(omega: float) -> Widths:
         raw = np.floor(base * omega + 1e-9).astype(np.int64)
         high = None if grow else analysis.widths
-        return np.where(single, 1, _round(raw, step, low, high))
+        return np.where(held, np.minimum(base, 1), _round(raw, step, low, high))
 
     if not budget.met(analysis, widths(0.0)):
         raise out_of_reach(analysis, budget, widths(0.0))
@@ -106,11 +106,13 @@ def multiply(
         middle = (below + above) / 2
         below, above = (middle, above) if budget.met(analysis, widths(middle)) else (below, middle)
     found = widths(below)
-    high = analysis.widths if not grow else np.where(single, 1, np.iinfo(np.int64).max // 2)
+    high = analysis.widths if not grow else np.where(held, found, np.iinfo(np.int64).max // 2)
     return below, fill(analysis, found, budget, step, high, (base * below - found) / np.maximum(found, 1))
 
 
-def select(analysis: Analysis, scores: Floats, budget: Budget, round_to: int = 1) -> Array:
+def select(
+    analysis: Analysis, scores: Floats, budget: Budget, round_to: int = 1, may_empty: Mask | None = None
+) -> Array:
     """Remove the channels with the lowest scores, over all groups, until the budget is met.
 
     Args:
@@ -118,6 +120,7 @@ def select(analysis: Analysis, scores: Floats, budget: Budget, round_to: int = 1
         scores: ``[channels + 1]``, comparable across groups; ``scores[0]`` is not read.
         budget: the limits.
         round_to: widths become multiples of this, where the group is no outer factor.
+        may_empty: the groups that may lose all their channels, ``[groups]``; none if not given.
 
     Returns:
         copies, ``[channels + 1]`` of zeros and ones.
@@ -127,6 +130,7 @@ def select(analysis: Analysis, scores: Floats, budget: Budget, round_to: int = 1
     """
     step = steps(analysis, round_to)
     low, full, owner = _floor(analysis, step), analysis.widths, analysis.group_of[1:]
+    low = low if may_empty is None else np.where(may_empty, 0, low)
     order = np.argsort(scores[1:], kind="stable")
 
     def widths(removed: int) -> Widths:
@@ -157,11 +161,16 @@ def keep_best(analysis: Analysis, scores: Floats, widths: Widths) -> Array:
 
 
 def spread(analysis: Analysis, copies: Array, widths: Widths) -> Array:
-    """Copies that widen every group to ``widths[g]``, its live channels copied equally often (give or take one)."""
+    """Copies that widen every group to ``widths[g]``, its live channels copied equally often (give or take one).
+
+    A group without live channels has nothing to copy and stays empty.
+    """
     result = copies.copy()
     for group, width in zip(analysis.groups, widths, strict=True):
         own = slice(group.start + 1, group.start + 1 + group.width)
         live = np.flatnonzero(copies[own])
+        if not len(live):
+            continue
         if width < len(live):
             live = live[:width]
         result[own] = np.bincount(live[np.arange(width) % len(live)], minlength=group.width)

@@ -97,6 +97,7 @@ class _Step:
     node: ir.Node
     link: Link | None
     times: int
+    inner: bool
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -107,17 +108,19 @@ class _Step:
         return names_of(self.node.outputs if self.link is None else [self.link.output])
 
 
-def _steps(graph: ir.Graph, model: ir.Model, often: Mapping[ir.Node, int], times: int = 1) -> Iterator[_Step]:
+def _steps(
+    graph: ir.Graph, model: ir.Model, often: Mapping[ir.Node, int], times: int = 1, inner: bool = False
+) -> Iterator[_Step]:
     """The nodes of a graph and its bodies in one list, in an order in which every value is written first."""
     for node in graph:
         frame = frame_of(node, version_of(node, model))
         if frame is None:
-            yield _Step(node, None, times)
+            yield _Step(node, None, times, inner)
             continue
-        yield from (_Step(node, link, times) for link in entries(frame))
+        yield from (_Step(node, link, times, True) for link in entries(frame))
         for body in frame.bodies:
-            yield from _steps(body, model, often, times * often.get(node, 1))
-        yield from (_Step(node, link, times) for link in exits(frame))
+            yield from _steps(body, model, often, times * often.get(node, 1), True)
+        yield from (_Step(node, link, times, True) for link in exits(frame))
 
 
 def _needed(steps: Sequence[_Step], outputs: Sequence[str], settled: Mapping[str, bool]) -> list[_Step]:
@@ -164,5 +167,6 @@ def nodes_of(graph: Graph, found: Inferred) -> Iterator[Node]:
             counted=any(o in found.floats and o not in settled for o in outputs),
             dynamic=tuple(graph.dynamic.get(o, frozenset()) for o in outputs),
             times=step.times,
+            inner=step.inner,
             crossing=step.link.crossing if step.link else None,
         )

@@ -485,7 +485,7 @@ STRUCTURES: Mapping[str, tuple[str | dict[str, object], str]] = {
     "truth for a number": (group(keep=[True]), "structure"),
     "keep is no list": (group(keep=3), "structure"),
     "width is no number": (group(width="8"), "structure"),
-    "nothing kept": (group(keep=[]), "structure-empty"),
+    "nothing kept": (group(keep=[]), "topology-output"),
     "provenance is no object": ({"provenance": [1]}, "structure"),
 }
 
@@ -500,7 +500,7 @@ def test_a_wrong_structure_is_refused(name: str, structure: dict[str, Any], tmp_
         ("shrink", net, "-o", small, "--structure", kept),
         ("expand", net, "-o", small, "--structure", kept, "--budget", "flops=100%"),
     ]
-    if expected != "structure-empty":
+    if expected != "topology-output":
         commands.append(("verify", net, small, "--structure", kept))
     for argv in commands:
         code, message = refused(capsys, *argv)

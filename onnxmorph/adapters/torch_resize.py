@@ -31,8 +31,14 @@ def resize(module: nn.Module, structure: Structure, on_resize: Hook | None = Non
         on_resize: is called with the copy and the structure, to bring the module's own attributes up to date.
 
     Raises:
-        StructureError: the structure belongs to another module.
+        StructureError: the structure belongs to another module, or empties a group: then modules would have to go.
     """
+    empty = next((g.id for g in structure.groups if not g.keep), None)
+    if empty is not None:
+        message = f"the structure removes all of group {empty!r}, which changes the network and not only its widths; "
+        raise StructureError(
+            f"{message}resize by one that keeps a channel of it, or use the ONNX model", code="structure-empty"
+        )
     small = copy.deepcopy(module)
     by_name = tensors(small)
     if structure.parameters and not structure.parameters.keys() & by_name.keys():

@@ -36,7 +36,7 @@ def split(node: Node) -> Spec:
     return Spec(
         f"{with_term(names, axis, whole)}, _ -> {', '.join(with_term(names, axis, p) for p in parts)}",
         sizes,
-        (Write("split", tuple(parts), instead_of="num_outputs"),),
+        (Write("split", tuple(parts), instead_of="num_outputs", each_output=True),),
     )
 
 

@@ -22,13 +22,15 @@ rule(
     elementwise=True,
 )
 rule(
-    "And BitShift BitwiseAnd BitwiseOr BitwiseXor Div Equal Greater GreaterOrEqual Less LessOrEqual Mod Mul Or PRelu "
-    "Pow Sub Xor",
+    "And BitShift BitwiseAnd BitwiseOr BitwiseXor Equal Greater GreaterOrEqual Less LessOrEqual Mod Or PRelu Xor",
     "a..., a... -> a...",
     EACH,
     elementwise=True,
 )
-rule("Add", "a..., a... -> a...", EACH, elementwise=True, additive=True)
+rule("Add", "a..., a... -> a...", EACH, elementwise=True, additive=True, neutral={0: 0, 1: 0})
+rule("Sub", "a..., a... -> a...", EACH, elementwise=True, neutral={1: 0})
+rule("Mul", "a..., a... -> a...", EACH, elementwise=True, neutral={0: 1, 1: 1})
+rule("Div Pow", "a..., a... -> a...", EACH, elementwise=True, neutral={1: 1})
 rule("Clip", "a..., _, _ -> a...", EACH, elementwise=True)
 rule("Where", "a..., a..., a... -> a...", EACH, elementwise=True)
 rule("Max Mean Min Sum", variadic, EACH, elementwise=True)

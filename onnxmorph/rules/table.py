@@ -20,13 +20,14 @@ class Write:
 
     ``entries`` holds one axis in the notation per entry, e.g. ``("s0", "s1")``; None leaves the entry alone.
     ``instead_of`` names an attribute that must go when the parameter is written. ``infers`` says that one
-    entry may be -1.
+    entry may be -1. ``each_output`` says that there is one entry for every output, which goes with it.
     """
 
     parameter: str
     entries: tuple[str | None, ...]
     instead_of: str | None = None
     infers: bool = False
+    each_output: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ class Rule:
     nothing. ``elementwise`` marks functions of single positions, which map constants to constants.
     ``keeps`` marks ops that map constant channels to the same constants (moving, pooling).
     ``bias`` is the input that is added to the result, ``additive`` an op that adds its inputs.
+    ``neutral`` gives, by input, the number that leaves the op's other input as it is.
     ``reads_shape`` marks ops whose output is the shape of their input; ``unread`` are inputs of which only the type
     is read. ``fixed`` is the (code, reason) of an op whose axes always stay.
     """
@@ -116,6 +118,7 @@ class Rule:
     unread: tuple[int, ...] = ()
     domain: str = ""
     fixed: tuple[str, str] | None = None
+    neutral: Mapping[int, float] = field(default_factory=dict)
 
 
 TABLE: dict[tuple[str, str], Rule] = {}
@@ -144,6 +147,7 @@ def rule(
     reads_shape: bool = False,
     unread: Sequence[int] = (),
     domain: str = "",
+    neutral: Mapping[int, float] | None = None,
 ) -> None:
     """Enter one rule for several ops (names separated by spaces)."""
     bind = _constant(equation) if isinstance(equation, str) else equation
@@ -163,6 +167,7 @@ def rule(
                 reads_shape,
                 tuple(unread),
                 domain,
+                neutral=neutral or {},
             )
         )
 

@@ -19,9 +19,11 @@ from onnxmorph.analysis import Analysis
 from onnxmorph.axes import Array
 from onnxmorph.graph import Node, read
 from onnxmorph.notation import parse_term, size_of
-from onnxmorph.positions import count, take
+from onnxmorph.positions import count, moved, take
 from onnxmorph.propagate import Plan
 from onnxmorph.rules import Take, Write
+from onnxmorph.surgery.reconnect import reconnect
+from onnxmorph.surgery.topology import survey
 
 Ints = NDArray[np.int64]
 
@@ -33,8 +35,16 @@ def emit(analysis: Analysis, copies: Array, weights: Mapping[str, NDArray[np.gen
         analysis: of the model; its graph is not changed.
         copies: ``[channels + 1]``, ``copies[0] == 1``.
         weights: parameters already in their new shapes, by name, instead of slices of the model's own.
+
+    Raises:
+        TopologyError: the model does not hold together without the groups that go as a whole.
     """
-    return Emitter(analysis, copies, weights or {}).run()
+    topology = survey(analysis, copies)
+    emitter = Emitter(analysis, copies, weights or {})
+    emitter.rewrite_all()
+    if topology is not None:
+        reconnect(emitter, topology)
+    return emitter.finish()
 
 
 def insert(at: ir.Node, node: ir.Node, *, before: bool = True) -> None:
@@ -60,8 +70,8 @@ class Emitter:
         self.values |= {v.name: v for node in graph.all_nodes() for v in node.outputs if v.name}
         self.frozen: list[ir.Value] = [self.values[name] for name in self.analysis.graph.constants]
 
-    def run(self) -> ir.Model:
-        """All edits, in order."""
+    def rewrite_all(self) -> None:
+        """Cut all parameters, and bring every size that an op carries up to date."""
         for name in self.analysis.parameters:
             self.slice(name)
         self.freeze()
@@ -70,6 +80,9 @@ class Emitter:
             if plan.rule is not None and plan.rule.reads_shape:
                 self.restore_shape(plan.node)
         self.declare_shapes()
+
+    def finish(self) -> ir.Model:
+        """The model, tidied up."""
         self.lower_constants()
         self.graph.sort()
         passes.RemoveUnusedNodesPass()(self.model)
@@ -174,14 +187,17 @@ class Emitter:
         for j, (entry, size) in enumerate(zip(new, old, strict=True)):
             if entry is not None and size is not None:
                 after[j], ratio[:, j] = entry, (entry, size)
-        target, index, shape = self.node(node), node.input_index(write.parameter), np.shape(before)
+        there = after > 0 if write.each_output else np.ones(len(after), bool)  # an output that is empty goes
+        after, ratio = after[there], ratio[:, there]
+        target, index = self.node(node), node.input_index(write.parameter)
+        shape = np.shape(before) if there.all() else after.shape
         if write.instead_of and write.parameter in node.formal:
             target.attributes.pop(write.instead_of, None)
         if index is None:
             return self.set(node, write.parameter, after.reshape(shape))
         source = target.inputs[index]
         assert source is not None
-        static = self.analysis.graph.static.get(node.inputs[index], np.ones(len(after), bool)).reshape(-1)
+        static = self.analysis.graph.static.get(node.inputs[index], np.ones(len(there), bool)).reshape(-1)[there]
         if not static.all() and write.infers and (~static).sum() == 1 and not (after[static] < 0).any():
             after[~static] = -1
             static = np.ones_like(static)
@@ -230,7 +246,7 @@ class Emitter:
         if shape is None or not self.changed(node.inputs[0]):
             return
         new = [s if r is None else count(r, self.copies) for s, r in zip(shape, rows or (), strict=True)]
-        old_sizes, new_sizes = np.array(shape, np.int64), np.array(new, np.int64)
+        old_sizes, new_sizes = np.array(shape, np.int64), np.maximum(new, 1)  # what is empty has no shape to tell
         output = self.values[node.outputs[0]]
         dynamic = self.analysis.graph.dynamic.get(node.inputs[0], frozenset())
         static = np.array([t not in dynamic for t in range(len(shape))])
@@ -248,22 +264,12 @@ class Emitter:
         source = rows.get(of.of)
         if source is None or (self.copies[source] == 1).all():
             return
-        there, wanted = take(source, self.copies), take(source[of.index], self.copies)
-        most = int(self.copies.max()) + 1
-
-        def code(old: Array, copy: Array) -> Array:
-            for column in copy.T:
-                old = old * most + column
-            return old
-
-        have = code(there.old, there.copy)
-        order = np.argsort(have)
-        found = order[np.searchsorted(have[order], code(of.index[wanted.old], wanted.copy))]
         index = plan.node.input_index(of.parameter)
         assert index is not None
         name = f"{plan.node.outputs[0]}_{of.parameter}"
         kind = self.analysis.graph.known[plan.node.inputs[index]].dtype
-        self.node(plan.node).replace_input_with(index, self.constant(name, found.astype(kind)))
+        new = moved(source, of.index, self.copies).astype(kind)
+        self.node(plan.node).replace_input_with(index, self.constant(name, new))
 
     def lower_constants(self) -> None:
         """Put constants back into Constant nodes: as initializers they would count as parameters."""

@@ -161,7 +161,7 @@ def _draw(analysis: Analysis, copies: Array, weights: Weights, rng: np.random.Ge
                 continue
             summed = {f.name for axis in plan.equation.inputs[i] or () for f in factors(axis)} & set(_summed(plan))
             fan_in = prod(_new_size(plan, rows.get(factor), factor, copies) for factor in summed)
-            fresh = rng.normal(0, np.sqrt(2 / fan_in), weights[name].shape)
+            fresh = rng.normal(0, np.sqrt(2 / max(fan_in, 1)), weights[name].shape)
             new = np.zeros(fresh.shape, bool)
             for axis, of in enumerate(analysis.rows[name]):
                 if of is not None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
@@ -11,14 +12,14 @@ import onnx_ir as ir
 from onnxmorph.analysis import Analysis, analyze
 from onnxmorph.axes import Array
 from onnxmorph.budget import Budget
-from onnxmorph.errors import BudgetError, StructureError
+from onnxmorph.errors import BudgetError, StructureError, TopologyError
 from onnxmorph.importance import scores
 from onnxmorph.model import Source, save
 from onnxmorph.polynomial import Widths
 from onnxmorph.search import keep_best, multiply, select, spread
 from onnxmorph.structure import Structure
 from onnxmorph.surgery.emit import emit
-from onnxmorph.surgery.fold import fold
+from onnxmorph.surgery.fold import Weights, fold
 from onnxmorph.surgery.grow import grown
 
 INITS = ("preserve", "fresh")
@@ -46,11 +47,13 @@ def shrink(
     by: str = "l1",
     seed: int = 0,
     round_to: int = 1,
+    allow_empty: bool = False,
 ) -> Morphed:
     """Remove channels; the live ones keep their weights.
 
     The result computes what the original does with the removed channels at zero. Where a removed channel is
     constant in the original (its scale is 0, its shift is not), what it says is folded into the next bias.
+    A group may go as a whole: then so do the nodes that only it kept alive.
 
     Args:
         source: the model, or its analysis.
@@ -59,26 +62,47 @@ def shrink(
         by: how channels are ranked then: ``l1``, ``l2``, ``bn`` or ``random``.
         seed: for ``random``.
         round_to: widths become multiples of this (where channels are chosen here).
+        allow_empty: choose whole groups too, where no output hangs on them; else each keeps a channel.
 
     Raises:
         BudgetError: the budget is malformed or out of reach.
-        StructureError: the structure is for another model, or removes a whole group.
+        StructureError: the structure is for another model.
+        TopologyError: the structure empties a group that an output hangs on.
     """
     analysis = source if isinstance(source, Analysis) else analyze(source)
     if (structure is None) == (budget is None):
         raise BudgetError("give either a structure or a budget", code="budget-or-structure")
     if structure is not None:
-        copies = structure.copies(analysis)
-        copies = np.minimum(copies, 1)
-        structure = Structure.of(analysis, copies, **structure.provenance)
-    else:
-        wanted = Budget.parse(budget or "")
-        copies = select(analysis, scores(analysis, by, seed), wanted, round_to)
-        found = {"method": f"shrink by {by}", "seed": seed, "budget": str(wanted), "round_to": round_to}
-        structure = Structure.of(analysis, copies, **found)
-    _check_alive(structure)
+        return _cut(analysis, np.minimum(structure.copies(analysis), 1), structure.provenance)
+    wanted, ranks = Budget.parse(budget or ""), scores(analysis, by, seed)
+    found = {"method": f"shrink by {by}", "seed": seed, "budget": str(wanted), "round_to": round_to}
+    best = {g.id: ranks[g.start + 1 : g.start + 1 + g.width].max() for g in analysis.groups}
+    may_empty = np.full(len(analysis.groups), allow_empty)
+    while True:
+        copies = select(analysis, ranks, wanted, round_to, may_empty)
+        try:
+            return _cut(analysis, copies, found)
+        except TopologyError as e:  # of the groups that cannot all go, the one that matters most stays
+            stays = max(e.groups, key=lambda id: best[id])
+            may_empty[[g.id for g in analysis.groups].index(stays)] = False
+
+
+def _cut(analysis: Analysis, copies: Array, provenance: Mapping[str, object]) -> Morphed:
     weights, notes = fold(analysis, copies)
-    return Morphed(emit(analysis, copies, weights), structure, (*_averages(analysis, copies), *notes))
+    return _morphed(analysis, copies, weights, provenance, notes)
+
+
+def _morphed(
+    analysis: Analysis, copies: Array, weights: Weights, provenance: Mapping[str, object], notes: Sequence[str]
+) -> Morphed:
+    model = emit(analysis, copies, weights)
+    structure = Structure.of(analysis, copies, **provenance)
+    if (structure.widths == 0).any():  # more goes than the polynomials know of
+        shapes = {name: shape for name in analysis.graph.inputs if (shape := analysis.graph.shapes.get(name))}
+        after = analyze(model, shapes)
+        costs = {**structure.costs, "after": {n: p.value(after.widths) for n, p in after.costs.items()}}
+        structure = replace(structure, costs=costs)
+    return Morphed(model, structure, (*_averages(analysis, copies), *notes))
 
 
 def scale(
@@ -132,12 +156,12 @@ def expand(
     Raises:
         BudgetError: the budget is malformed or out of reach.
         StructureError: the structure is for another model.
+        TopologyError: the structure empties a group that an output hangs on; other empty groups stay empty.
 
     Source: MorphNet (arXiv 1711.06798), Algorithm 1, step 3.
     """
     analysis = source if isinstance(source, Analysis) else analyze(source)
     wanted = Budget.parse(budget)
-    _check_alive(structure)
     live = np.minimum(structure.copies(analysis), 1)
     omega, widths = multiply(analysis, structure.widths, wanted, round_to)
     _check_size(analysis, widths, wanted)
@@ -153,8 +177,7 @@ def _widened(analysis: Analysis, copies: Array, init: str, seed: int, provenance
     if init not in INITS:
         raise StructureError(f"there is no init {init!r}; it is one of {', '.join(INITS)}", code="init")
     weights, notes = grown(analysis, copies, init, seed)
-    structure = Structure.of(analysis, copies, **provenance, init=init, init_seed=seed)
-    return Morphed(emit(analysis, copies, weights), structure, (*_averages(analysis, copies), *notes))
+    return _morphed(analysis, copies, weights, {**provenance, "init": init, "init_seed": seed}, notes)
 
 
 def _check_size(analysis: Analysis, widths: Widths, budget: Budget) -> None:
@@ -165,15 +188,9 @@ def _check_size(analysis: Analysis, widths: Widths, budget: Budget) -> None:
         raise BudgetError(message, code="budget-size")
 
 
-def _check_alive(structure: Structure) -> None:
-    empty = [g.id for g in structure.groups if not g.keep]
-    if empty:
-        message = f"the structure removes all of group {empty[0]!r}; keep at least one channel of it"
-        raise StructureError(message, code="structure-empty")
-
-
 def _averages(analysis: Analysis, copies: Array) -> list[str]:
-    changed = {g.id for g in analysis.groups if (copies[g.start + 1 : g.start + 1 + g.width] != 1).any()}
+    own = {g.id: copies[g.start + 1 : g.start + 1 + g.width] for g in analysis.groups}
+    changed = {name for name, kept in own.items() if kept.any() and (kept != 1).any()}
     ops = [f"{a.op} {a.node!r}" for a in analysis.averages if changed.intersection(a.groups)]
     if not ops:
         return []

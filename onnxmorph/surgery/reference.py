@@ -32,8 +32,9 @@ def masked(analysis: Analysis, copies: Array, weights: Mapping[str, NDArray[np.g
     reference.mask_parameters()
     for plan in analysis.plans:
         if plan.equation is not None and plan.node.counted:
-            over = set(plan.equation.averaged)
-            if any(reference.dead(name) for name in reference.read(plan, over)):
+            over = any(reference.dead(name) for name in reference.read(plan, set(plan.equation.averaged)))
+            lives = all(mask.any() for name in plan.node.inputs for _, mask in reference.dead(name))
+            if over and lives:
                 reference.restrict(plan)
             else:
                 reference.silence(plan)

@@ -7,19 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 from numpy.typing import NDArray
 
 from onnxmorph.analysis import Analysis, analyze
-from onnxmorph.errors import ModelError, StructureError
+from onnxmorph.errors import StructureError
 from onnxmorph.graph import Graph
 from onnxmorph.model import Source, load
 from onnxmorph.structure import Structure
 from onnxmorph.surgery.fold import fold
 from onnxmorph.surgery.reference import masked
+from onnxmorph.surgery.run import run_session
 
 TOLERANCE = 1e-4
-NEWEST_IR = 13  # onnxruntime 1.31 reads no newer files, and the graph itself does not depend on it
 
 
 @dataclass(frozen=True)
@@ -101,33 +100,6 @@ def relative(a: Any, b: Any) -> float:
     scale = float(np.abs(a).max())
     result = 0.0 if difference == 0 else difference / scale if scale else float("inf")
     return result if np.isfinite(result) else float("inf")
-
-
-def run_session(model: ir.Model) -> Any:
-    """A function from inputs by name to the list of outputs, in ONNX Runtime on the CPU."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    model.ir_version = min(model.ir_version or 8, NEWEST_IR)
-    proto = ir.to_proto(ir.external_data.load_to_model(model))
-    try:
-        session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except Exception as e:  # its errors share no base class
-        raise _cannot_run(e) from None
-
-    def run(feeds: Mapping[str, NDArray[Any]]) -> Any:
-        try:
-            return session.run(None, feeds)
-        except Exception as e:
-            raise _cannot_run(e) from None
-
-    return run
-
-
-def _cannot_run(e: Exception) -> ModelError:
-    reason = " ".join(str(e).split())[:200]
-    return ModelError(f"ONNX Runtime cannot run the model ({reason}); check that it runs there at all", code="runtime")
 
 
 def random_inputs(graph: Graph, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
