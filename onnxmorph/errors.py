@@ -6,6 +6,7 @@ OnnxMorphError            a stable ``code`` and one sentence that says what to d
 ├── RuleError             a rule of ours does not fit the op it was applied to (our bug)
 ├── StructureError        a structure does not belong to the model, or is malformed
 ├── BudgetError           a budget cannot be read, or cannot be met
+├── BoundsError           a boundary cannot be read, or names nothing in the model
 └── OutputError           a result could not be written
 """
 
@@ -36,6 +37,10 @@ class StructureError(OnnxMorphError):
 
 class BudgetError(OnnxMorphError):
     """A budget is malformed or out of reach."""
+
+
+class BoundsError(OnnxMorphError):
+    """A boundary is malformed, or names nothing in the model."""
 
 
 class OutputError(OnnxMorphError):

@@ -25,6 +25,7 @@ model
 rules
 propagate
 cost grouping
+bounds
 analysis
 budget structure importance graphs
 search penalty

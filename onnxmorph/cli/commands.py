@@ -14,9 +14,14 @@ from onnxmorph.cli.options import (
     BudgetIn,
     By,
     Data,
+    FreezeAfter,
+    FreezeBefore,
     Init,
     InitIn,
+    Keep,
+    MinWidth,
     Model,
+    Only,
     Out,
     RoundTo,
     SaveStructure,
@@ -26,7 +31,7 @@ from onnxmorph.cli.options import (
     UsageError,
 )  # fmt: skip
 from onnxmorph.cli.output import show, working
-from onnxmorph.cli.steps import analyzed, budget_of, check_outputs, deliver, structure_of
+from onnxmorph.cli.steps import analyzed, bounds_of, budget_of, check_outputs, deliver, multiple, structure_of
 from onnxmorph.errors import OnnxMorphError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -73,11 +78,19 @@ def _program(
 
 
 @_command("onnxmorph analyze resnet18.onnx --shape input:1,3,224,224")
-def analyze(model: Model, shape: Shapes = None, as_json: AsJson = False) -> None:
+def analyze(
+    model: Model,
+    keep: Keep = None,
+    only: Only = None,
+    freeze_before: FreezeBefore = None,
+    freeze_after: FreezeAfter = None,
+    shape: Shapes = None,
+    as_json: AsJson = False,
+) -> None:
     """Show what a model costs, which channels can go, and what one of each costs."""
     from onnxmorph import report
 
-    analysis = analyzed(model, shape)
+    analysis = analyzed(model, shape, bounds=bounds_of(keep, only, freeze_before, freeze_after))
     with working("Counting"):
         result = report.document(analysis) if as_json else report.analysis(analysis)
     show(result)
@@ -101,7 +114,12 @@ def shrink(
         By | None, typer.Option(help="With --budget: how channels are ranked, l1 if not given.", show_default=False)
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="With --budget: seed of --by random.")] = None,
-    round_to: RoundTo = 1,
+    round_to: RoundTo = None,
+    min_width: MinWidth = None,
+    keep: Keep = None,
+    only: Only = None,
+    freeze_before: FreezeBefore = None,
+    freeze_after: FreezeAfter = None,
     save_structure: SaveStructure = None,
     shape: Shapes = None,
     as_json: AsJson = False,
@@ -116,10 +134,11 @@ def shrink(
 
     wanted = None if budget is None else budget_of(budget)
     lives = None if structure is None else structure_of(structure)
-    analysis = analyzed(model, shape, output, save_structure)
+    bounds = bounds_of(keep, only, freeze_before, freeze_after, min_width, round_to)
+    analysis = analyzed(model, shape, output, save_structure, bounds=bounds, structure=lives)
     with working("Shrinking"):
         how = (by or By.l1).value
-        result = surgery.shrink(analysis, lives, budget=wanted, by=how, seed=seed or 0, round_to=round_to)
+        result = surgery.shrink(analysis, lives, budget=wanted, by=how, seed=seed or 0, round_to=multiple(round_to))
     deliver(result, output, save_structure, as_json)
 
 
@@ -128,7 +147,12 @@ def scale(
     model: Model,
     output: Out,
     budget: BudgetIn,
-    round_to: RoundTo = 1,
+    round_to: RoundTo = None,
+    min_width: MinWidth = None,
+    keep: Keep = None,
+    only: Only = None,
+    freeze_before: FreezeBefore = None,
+    freeze_after: FreezeAfter = None,
     init: InitIn = Init.preserve,
     seed: Seed = 0,
     save_structure: SaveStructure = None,
@@ -140,9 +164,10 @@ def scale(
     from onnxmorph import surgery
 
     wanted = budget_of(budget)
-    analysis = analyzed(model, shape, output, save_structure)
+    bounds = bounds_of(keep, only, freeze_before, freeze_after, min_width, round_to)
+    analysis = analyzed(model, shape, output, save_structure, bounds=bounds)
     with working("Scaling"):
-        result = surgery.scale(analysis, wanted, round_to=round_to, init=init.value, seed=seed)
+        result = surgery.scale(analysis, wanted, round_to=multiple(round_to), init=init.value, seed=seed)
     deliver(result, output, save_structure, as_json)
 
 
@@ -152,7 +177,12 @@ def expand(
     structure: StructureIn,
     output: Out,
     budget: BudgetIn,
-    round_to: RoundTo = 1,
+    round_to: RoundTo = None,
+    min_width: MinWidth = None,
+    keep: Keep = None,
+    only: Only = None,
+    freeze_before: FreezeBefore = None,
+    freeze_after: FreezeAfter = None,
     init: InitIn = Init.preserve,
     seed: Seed = 0,
     save_structure: SaveStructure = None,
@@ -167,9 +197,10 @@ def expand(
     from onnxmorph import surgery
 
     wanted, lives = budget_of(budget), structure_of(structure)
-    analysis = analyzed(model, shape, output, save_structure)
+    bounds = bounds_of(keep, only, freeze_before, freeze_after, min_width, round_to)
+    analysis = analyzed(model, shape, output, save_structure, bounds=bounds, structure=lives)
     with working("Expanding"):
-        result = surgery.expand(analysis, lives, wanted, round_to=round_to, init=init.value, seed=seed)
+        result = surgery.expand(analysis, lives, wanted, round_to=multiple(round_to), init=init.value, seed=seed)
     deliver(result, output, save_structure, as_json)
 
 
@@ -187,7 +218,7 @@ def verify(
     from onnxmorph import report, surgery
 
     lives = structure_of(structure)
-    analysis = analyzed(model, shape)
+    analysis = analyzed(model, shape, structure=lives)
     with working("Running both models"):
         found = surgery.verify(analysis, small, lives, samples=samples, seed=seed)
     show(report.verification_document(found) if as_json else report.verification(found, small))

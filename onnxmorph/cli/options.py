@@ -48,7 +48,32 @@ BudgetIn = Annotated[
         "classic_flops, classic_params. Shares are of MODEL.",
     ),
 ]
-RoundTo = Annotated[int, typer.Option(min=1, metavar="N", help="Make widths multiples of N.")]
+RoundTo = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="[PATTERN=]N",
+        help="Make widths multiples of N; PATTERN= those of the groups of tensors, nodes or groups that match. "
+        "Repeatable. Heads, norm groups and convolution groups go whole in any case.",
+    ),
+]
+MinWidth = Annotated[
+    list[str] | None,
+    typer.Option(metavar="[PATTERN=]N", help="Leave every group at least N channels, or those that match. Repeatable."),
+]
+Keep = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PATTERN", help="Keep all channels of matching tensors, nodes or groups. Repeatable."),
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PATTERN", help="Cut channels of matching tensors, nodes or groups only. Repeatable."),
+]
+FreezeBefore = Annotated[
+    list[str] | None, typer.Option(metavar="TENSOR", help="Keep all that this tensor depends on. Repeatable.")
+]
+FreezeAfter = Annotated[
+    list[str] | None, typer.Option(metavar="TENSOR", help="Keep all that depends on this tensor. Repeatable.")
+]
 InitIn = Annotated[
     Init,
     typer.Option(help="Weights of new channels: preserve copies live ones, fresh draws them."),

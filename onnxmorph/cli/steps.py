@@ -11,6 +11,7 @@ from onnxmorph.cli.output import show, working
 
 if TYPE_CHECKING:
     from onnxmorph.analysis import Analysis
+    from onnxmorph.bounds import Bounds
     from onnxmorph.structure import Structure
     from onnxmorph.surgery import Morphed
 
@@ -33,14 +34,22 @@ def _same(a: Path, b: Path) -> bool:
     return a.resolve() == b.resolve() or (a.exists() and b.exists() and a.samefile(b))
 
 
-def analyzed(model: Path, shape: Sequence[str] | None, *outputs: Path | None) -> Analysis:
-    """Of the model, once it is sure that no output overwrites a file that holds its weights."""
+def analyzed(
+    model: Path,
+    shape: Sequence[str] | None,
+    *outputs: Path | None,
+    bounds: Bounds | None = None,
+    structure: Structure | None = None,
+) -> Analysis:
+    """Of the model, under the boundaries given or else the structure's; no output may overwrite its weights."""
+    if bounds is None and structure is not None:
+        bounds = structure.bounds
     shapes = dict(_shape(text) for text in shape or ())
     with working("Reading the model"):
         from onnxmorph.analysis import analyze
         from onnxmorph.model import files_of
 
-        analysis = analyze(model, shapes)
+        analysis = analyze(model, shapes, bounds=bounds)
     check_outputs(files_of(analysis.graph), *outputs)
     return analysis
 
@@ -54,6 +63,44 @@ def _shape(text: str) -> tuple[str, tuple[int, ...]]:
     if not name or not dims or min(dims) < 1:
         raise UsageError(f"--shape {text}: write NAME:DIMS, e.g. input:1,3,224,224.")
     return name, dims
+
+
+Patterns = Sequence[str] | None
+
+
+def bounds_of(
+    keep: Patterns,
+    only: Patterns,
+    freeze_before: Patterns,
+    freeze_after: Patterns,
+    min_width: Patterns = None,
+    round_to: Patterns = None,
+) -> Bounds | None:
+    """From options; None where none is given. A multiple for all groups is no boundary but an aim of the search."""
+    from onnxmorph.bounds import Bounds
+
+    least, multiples = _numbers("--min-width", min_width), _numbers("--round-to", round_to)
+    multiples.pop("", None)
+    if "" in least:
+        least = {"*": least.pop(""), **least}
+    bounds = Bounds(keep or (), only or (), freeze_before or (), freeze_after or (), least, multiples)
+    return bounds if bounds else None
+
+
+def multiple(round_to: Patterns) -> int:
+    """What widths are multiples of, where no pattern says otherwise."""
+    return _numbers("--round-to", round_to).get("", 1)
+
+
+def _numbers(option: str, given: Patterns) -> dict[str, int]:
+    """Pattern to number; the pattern of a number alone is ""."""
+    found = {}
+    for text in given or ():
+        pattern, equals, number = text.rpartition("=")
+        if not number.isdecimal() or int(number) < 1 or bool(equals) != bool(pattern):
+            raise UsageError(f"{option} {text}: write N or PATTERN=N, N a whole number from 1.")
+        found[pattern] = int(number)
+    return found
 
 
 def budget_of(text: str) -> Any:
