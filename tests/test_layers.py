@@ -29,7 +29,9 @@ bounds
 analysis
 budget structure importance graphs
 search penalty
-surgery
+surgery ties
+explain
+diagram
 report
 adapters
 cli

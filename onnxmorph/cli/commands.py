@@ -96,6 +96,48 @@ def analyze(
     show(result)
 
 
+@_command("onnxmorph explain resnet18.onnx layer1.0.conv1.weight --svg why.svg")
+def explain(
+    model: Model,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]",
+            help="A group, a tensor, one of its axes (TENSOR:AXIS) or a node; without it the groups are listed.",
+            show_default=False,
+        ),
+    ] = None,
+    dot: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a diagram, as text for graphviz.")] = None,
+    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a diagram, as a picture.")] = None,
+    keep: Keep = None,
+    only: Only = None,
+    freeze_before: FreezeBefore = None,
+    freeze_after: FreezeAfter = None,
+    shape: Shapes = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what is cut together and by which ops, what it costs, and why the rest stays."""
+    if name is None and (dot is not None or svg is not None):
+        raise UsageError("--dot and --svg draw what a NAME stands for; give one.")
+    check_outputs([model], dot, svg)
+    from onnxmorph import report
+
+    bounds = bounds_of(keep, only, freeze_before, freeze_after)
+    analysis = analyzed(model, shape, dot, svg, bounds=bounds)
+    if name is None:
+        return show(report.names_document(analysis) if as_json else report.names(analysis))
+    from onnxmorph import diagram
+    from onnxmorph.explain import explain as explained
+    from onnxmorph.model import write_text
+
+    with working("Explaining"):
+        found = explained(analysis, name)
+        for path, form in ((dot, diagram.dot), (svg, diagram.svg)):
+            if path is not None:
+                write_text(form(diagram.diagram(analysis, found)), path)
+    return show(report.explanation_document(found) if as_json else report.explanation(found))
+
+
 @_command("onnxmorph shrink resnet18.onnx -o small.onnx --budget flops=50%")
 def shrink(
     model: Model,
