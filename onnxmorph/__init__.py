@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from onnxmorph.analysis import Analysis, analyze
+    from onnxmorph.bounds import Bounds
     from onnxmorph.budget import Budget
     from onnxmorph.structure import Structure
     from onnxmorph.surgery import Morphed, Verification, expand, scale, shrink, verify
@@ -21,6 +22,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Analysis": "analysis",
+    "Bounds": "bounds",
     "Budget": "budget",
     "Morphed": "surgery",
     "Structure": "structure",
@@ -37,6 +39,7 @@ __all__ = [  # noqa: RUF022 - the order of the main job
     "Analysis",
     "Structure",
     "Budget",
+    "Bounds",
     "shrink",
     "expand",
     "scale",

@@ -9,14 +9,15 @@ from functools import cached_property
 import numpy as np
 
 from onnxmorph.axes import Array, Channels, Mask
+from onnxmorph.bounds import Bounds, Names, hold, numbers
 from onnxmorph.cost import Sizes, count_costs
 from onnxmorph.errors import RuleError
 from onnxmorph.graph import Graph, Node, Parameter, Shape
-from onnxmorph.grouping import group
+from onnxmorph.grouping import Grouping, group
 from onnxmorph.model import Source, load
 from onnxmorph.notation import parse
 from onnxmorph.polynomial import Polynomial, Terms, Widths, add
-from onnxmorph.propagate import LONGEST, AxisLabels, Plan, Reasons, propagate
+from onnxmorph.propagate import LONGEST, AxisLabels, Plan, Reason, Reasons, propagate
 from onnxmorph.rules import TABLE, Rule, Spec
 
 UNFOLLOWED = ("body", "what its body does with a tensor is not followed")
@@ -61,12 +62,28 @@ class Average:
     groups: tuple[str, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """What was known before channels were grouped: where explanations come from.
+
+    ``labels`` are per tensor and axis, in the numbers of ``channels`` and ``reasons``; ``roots[c]`` is what channel
+    c of the analysis is there. ``whole`` are the tensors that the user's boundaries hold.
+    """
+
+    channels: Channels
+    labels: Mapping[str, AxisLabels | None]
+    reasons: Sequence[Reason]
+    roots: Array
+    whole: frozenset[str]
+
+
 @dataclass(frozen=True)
 class Analysis:
     """Channel groups and costs of a model.
 
     ``rows[tensor][axis]`` are the channels of every position, for every tensor of the graph;
-    ``group_of[channel]`` is the number of its group (-1 for channel 0, which is always alive).
+    ``group_of[channel]`` is the number of its group (-1 for channel 0, which is always alive). ``minimum`` and
+    ``multiple`` are the widths that ``bounds`` ask for, ``[groups]`` (multiple 0: none is asked for).
     """
 
     graph: Graph
@@ -78,6 +95,10 @@ class Analysis:
     roles: Mapping[str, str]
     parameters: Mapping[str, Parameter]
     fixed: tuple[Fixed, ...]
+    bounds: Bounds
+    minimum: Widths
+    multiple: Widths
+    trace: Trace
 
     @property
     def widths(self) -> Widths:
@@ -135,28 +156,39 @@ class Analysis:
         return 1 - stay / total if total else 0.0
 
 
-def analyze(source: Source, shapes: Mapping[str, Sequence[int]] | None = None) -> Analysis:
+def analyze(
+    source: Source, shapes: Mapping[str, Sequence[int]] | None = None, *, bounds: Bounds | None = None
+) -> Analysis:
     """Work out which channels can only be removed together, and what each costs.
 
     Args:
         source: a path, an ``onnx.ModelProto`` or an ``onnx_ir.Model``.
         shapes: sizes for dynamic inputs, e.g. ``{"input": (1, 3, 224, 224)}``; without it the first axis
             counts 1, so that costs are per sample.
+        bounds: what has to stay, and how wide.
 
     Raises:
         ModelError: the model cannot be read.
+        BoundsError: a boundary names nothing in the model.
 
     Source: the channel algebra of docs/algebra.md; costs as in MorphNet (arXiv 1711.06798), for every op.
     """
-    return analyze_graph(load(source, shapes))
+    return analyze_graph(load(source, shapes), bounds)
 
 
-def analyze_graph(graph: Graph) -> Analysis:
+def analyze_graph(graph: Graph, bounds: Bounds | None = None) -> Analysis:
     """`analyze` for a graph that is loaded already."""
     walk = _Walk(graph)
     for node in graph.nodes:
         walk.visit(node)
-    return walk.finish()
+    return walk.finish(bounds or Bounds())
+
+
+def bounded(source: Source | Analysis, bounds: Bounds | None) -> Analysis:
+    """The analysis of a model, or the given one, under these boundaries; None keeps those that it has."""
+    if not isinstance(source, Analysis):
+        return analyze(source, bounds=bounds)
+    return source if bounds is None or bounds == source.bounds else analyze_graph(source.graph, bounds)
 
 
 class _Walk:
@@ -168,10 +200,10 @@ class _Walk:
         self.plans: list[Plan] = []
         self.roles: dict[str, str] = {}
         self.fresh: dict[str, Parameter] = {}
-        self.values: list[tuple[str, str]] = []  # tensors read as values, and by which node
+        self.values: list[tuple[str, Node]] = []  # tensors read as values, and by which node
         self.points: dict[str, Shape] = {}  # tensors whose values number the positions of another, of that shape
         for name in graph.inputs:
-            number = self.reasons.add("graph-input", f"graph input {name!r} keeps its shape")
+            number = self.reasons.add("graph-input", f"graph input {name!r} keeps its shape", (name,))
             shape = graph.shapes.get(name)
             self.labels[name] = None if shape is None else (number,) * len(shape)
 
@@ -205,10 +237,10 @@ class _Walk:
                 if i in rule.roles and name in self.fresh:
                     self.roles[name] = rule.roles[i]
             elif i not in rule.unread:
-                self.values.append((name, str(node)))
+                self.values.append((name, node))
             if self.points.get(name) != spec.points_in.get(i):
                 reason = f"{node} depends on which positions the values of {name!r} number"
-                self.fix(self.labels.get(name), "positions", reason)
+                self.fix(self.labels.get(name), "positions", reason, node.tensors)
         inputs = [self.labels.get(n) if n else None for n in node.inputs]
         try:
             plan, outputs = propagate(node, rule, spec, inputs, self.channels, self.reasons)
@@ -229,7 +261,7 @@ class _Walk:
         """Give a parameter its fresh channels when it is first used as such."""
         parameter = self.graph.parameters.get(name)
         if parameter is not None and name not in self.labels:
-            long = self.reasons.add("too-long", f"an axis of {name!r} has more than {LONGEST:,} positions")
+            long = self.reasons.add("too-long", f"an axis of {name!r} has more than {LONGEST:,} positions", (name,))
             shape = parameter.shape
             self.labels[name] = tuple(long if s > LONGEST else self.channels.fresh(s)[:, None] for s in shape)
             self.fresh[name] = parameter
@@ -239,64 +271,87 @@ class _Walk:
         reason = reason if str(node) in reason else f"{node}: {reason}"
         for name in (*node.inputs, *node.captured):
             self.label(name)
-            self.fix(self.labels.get(name), code, reason)
-        number = self.reasons.add(code, reason)
+            self.fix(self.labels.get(name), code, reason, node.tensors)
+        number = self.reasons.add(code, reason, node.tensors)
         for name, shape in zip(node.outputs, node.out_shapes, strict=True):
             self.labels[name] = None if shape is None else (number,) * len(shape)
         self.plans.append(Plan(node, rule, Spec("", refuse=(code, reason)), None, {}, {}))
 
-    def fix(self, labels: AxisLabels | None, code: str, reason: str) -> None:
-        number = self.reasons.add(code, reason)
+    def fix(self, labels: AxisLabels | None, code: str, reason: str, at: tuple[str, ...]) -> None:
+        number = self.reasons.add(code, reason, at)
         for each in labels or ():
             if isinstance(each, np.ndarray):
                 self.channels.fix(each, number)
 
-    def finish(self) -> Analysis:
+    def finish(self, bounds: Bounds) -> Analysis:
         """Settle what is fixed, and group the rest."""
         for name in self.graph.outputs:
-            self.fix(self.labels.get(name), "graph-output", f"graph output {name!r} keeps its shape")
+            self.fix(self.labels.get(name), "graph-output", f"graph output {name!r} keeps its shape", (name,))
         for name, node in self.values:
-            self.fix(self.labels.get(name), "value", f"{node} reads it as a value, not as a weight")
+            self.fix(self.labels.get(name), "value", f"{node} reads it as a value, not as a weight", node.tensors)
+        found = self.group()
+        names = self.names(found) if bounds else Names(self.graph, self.channels, {}, {})
+        whole = hold(bounds, names, self.reasons)
+        found = self.group() if any(bounds.holding) else found
+        minimum = numbers(bounds.min_width, "min_width", names, found, 1)
+        table = self.rows(found)
+        return Analysis(
+            graph=self.graph,
+            groups=self._groups(table, found, names.groups),
+            group_of=found.group_of,
+            plans=tuple(self.plans),
+            rows=table,
+            factor_rows=tuple(dict(zip(p.labels, _rows(found, p.labels.values()), strict=True)) for p in self.plans),
+            roles={**dict.fromkeys(self.graph.constants & self.fresh.keys(), "constant"), **self.roles},
+            parameters=self.fresh,
+            fixed=tuple(self._fixed(table)),
+            bounds=bounds,
+            minimum=np.minimum(minimum, found.widths),
+            multiple=numbers(bounds.round_to, "round_to", names, found, 0),
+            trace=Trace(self.channels, self.labels, self.reasons.all, found.roots, whole),
+        )
+
+    def group(self) -> Grouping:
+        """The groups of the channels that are free now."""
         owned = [a for name in self.fresh for a in self.labels[name] or () if isinstance(a, np.ndarray)]
         held = [a for p in self.plans for a in p.labels.values() if isinstance(a, np.ndarray)]
         shown = [a for labels in self.labels.values() for a in labels or () if isinstance(a, np.ndarray)]
         irregular = self.reasons.add("irregular", "its positions are no product of channel groups")
         bare = self.reasons.add("no-parameter", "no parameter depends on it")
-        found = group(self.channels, owned, [*held, *shown], irregular, bare)
+        return group(self.channels, owned, [*held, *shown], irregular, bare)
 
-        def rows(labels: Iterable[object]) -> Rows:
-            arrays = (found.arrays[id(a)] if isinstance(a, np.ndarray) else None for a in labels)
-            return tuple(a if a is not None and a.shape[1] else None for a in arrays)
+    def rows(self, found: Grouping) -> dict[str, Rows]:
+        """The channels of every axis that may change, in their final numbers."""
+        return {name: _rows(found, labels) for name, labels in self.labels.items() if labels is not None}
 
-        table = {name: rows(labels) for name, labels in self.labels.items() if labels is not None}
-        factor_rows = tuple(dict(zip(p.labels, rows(p.labels.values()), strict=True)) for p in self.plans)
-        return Analysis(
-            graph=self.graph,
-            groups=self._groups(table, found.group_of, found.widths, found.starts),
-            group_of=found.group_of,
-            plans=tuple(self.plans),
-            rows=table,
-            factor_rows=factor_rows,
-            roles={**dict.fromkeys(self.graph.constants & self.fresh.keys(), "constant"), **self.roles},
-            parameters=self.fresh,
-            fixed=tuple(self._fixed(table)),
-        )
+    def names(self, found: Grouping) -> Names:
+        """What boundaries may name."""
+        groups = self._groups(self.rows(found), found, {})
+        labels = {
+            name: np.concatenate([a.reshape(-1) for a in arrays])
+            for name, axes in self.labels.items()
+            if (arrays := [a for a in axes or () if isinstance(a, np.ndarray)])
+        }
+        ids = {g.id: found.roots[g.start + 1 : g.start + 1 + g.width] for g in groups}
+        return Names(self.graph, self.channels, labels, ids)
 
-    def _groups(self, rows: Mapping[str, Rows], group_of: Array, widths: Array, starts: Array) -> tuple[Group, ...]:
-        members: list[list[Member]] = [[] for _ in widths]
+    def _groups(self, rows: Mapping[str, Rows], found: Grouping, known: Mapping[str, Array]) -> tuple[Group, ...]:
+        """Named by their first member; what is left of a known group keeps its name."""
+        names = {root: name for name, roots in known.items() for root in roots.tolist()}
+        members: list[list[Member]] = [[] for _ in found.widths]
         groups_in: dict[int, list[int]] = {}  # of each distinct array
         for name in self.fresh:
             for axis, array in enumerate(rows[name]):
                 if array is None:
                     continue
                 if id(array) not in groups_in:
-                    groups_in[id(array)] = [g for g in np.unique(group_of[array]).tolist() if g >= 0]
+                    groups_in[id(array)] = [g for g in np.unique(found.group_of[array]).tolist() if g >= 0]
                 for g in groups_in[id(array)]:
                     members[g].append(Member(name, axis))
         ids: dict[str, int] = {}
         groups = []
-        for width, start, of in zip(widths, starts, members, strict=True):
-            base = f"{of[0].tensor}:{of[0].axis}"
+        for width, start, of in zip(found.widths, found.starts, members, strict=True):
+            base = names.get(int(found.roots[start + 1]), f"{of[0].tensor}:{of[0].axis}")
             ids[base] = ids.get(base, 0) + 1
             unique = base if ids[base] == 1 else f"{base}/{ids[base]}"
             groups.append(Group(unique, int(width), int(start), tuple(of)))
@@ -314,5 +369,10 @@ class _Walk:
                 if len(stay) and isinstance(labels, np.ndarray):
                     why = self.channels.why(labels[stay])
                     number = int(np.bincount(why[why > 0]).argmax()) if (why > 0).any() else 0
-                    code, reason = self.reasons.all[number]
-                    yield Fixed(code, name, axis, reason, int(stay.sum()))
+                    reason = self.reasons.all[number]
+                    yield Fixed(reason.code, name, axis, reason.text, int(stay.sum()))
+
+
+def _rows(found: Grouping, labels: Iterable[object]) -> Rows:
+    arrays = (found.arrays[id(a)] if isinstance(a, np.ndarray) else None for a in labels)
+    return tuple(a if a is not None and a.shape[1] else None for a in arrays)

@@ -7,6 +7,7 @@ OnnxMorphError            a stable ``code`` and one sentence that says what to d
 ├── StructureError        a structure does not belong to the model, or is malformed
 │   └── TopologyError     a network does not hold together without the groups that the structure empties
 ├── BudgetError           a budget cannot be read, or cannot be met
+├── BoundsError           a boundary cannot be read, or names nothing in the model
 └── OutputError           a result could not be written
 """
 
@@ -45,6 +46,10 @@ class TopologyError(StructureError):
 
 class BudgetError(OnnxMorphError):
     """A budget is malformed or out of reach."""
+
+
+class BoundsError(OnnxMorphError):
+    """A boundary is malformed, or names nothing in the model."""
 
 
 class OutputError(OnnxMorphError):

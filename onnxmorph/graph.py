@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import networkx as nx
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
@@ -78,6 +79,16 @@ class Node:
         index = self.input_index(name)
         return self.attributes.get(name) if index is None else self.partial[index]
 
+    @property
+    def key(self) -> str:
+        """Its type and its first output, which no other node has."""
+        return f"{self.type}:{next(o for o in self.outputs if o)}"
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """All that it reads and writes, each once."""
+        return tuple(dict.fromkeys(n for n in (*self.inputs, *self.captured, *self.outputs) if n))
+
     def __str__(self) -> str:
         return f"node {self.name or self.outputs[0]!r} ({self.type})"
 
@@ -121,6 +132,32 @@ class Graph:
         tensor = self.model.graph.initializers[name].const_value
         assert tensor is not None
         return read(tensor, name)
+
+
+def op_graph(graph: Graph) -> nx.DiGraph[str]:
+    """Ops, inputs and outputs of a model as nodes, tensors between them as edges (attribute ``tensor``).
+
+    Nodes carry ``op``: the op type, or ``input``, ``output``, ``parameter``. Reaches what the outputs need and
+    nothing else.
+    """
+    result: nx.DiGraph[str] = nx.DiGraph()
+    producer = {}
+    for kind, names in (("input", graph.inputs), ("parameter", graph.parameters)):
+        for name in names:
+            result.add_node(name, op=kind)
+            producer[name] = name
+    for node in graph.nodes:
+        result.add_node(node.key, op=node.type)
+        for tensor in (*node.inputs, *node.captured):
+            if tensor in producer:
+                result.add_edge(producer[tensor], node.key, tensor=tensor)
+        producer |= {o: node.key for o in node.outputs if o}
+    for name in graph.outputs:
+        result.add_node(f"output:{name}", op="output")
+        if name in producer:
+            result.add_edge(producer[name], f"output:{name}", tensor=name)
+    result.remove_nodes_from([n for n in graph.parameters if not result.degree(n)])
+    return result
 
 
 def read(tensor: ir.TensorProtocol, name: str) -> NDArray[Any]:

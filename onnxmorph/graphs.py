@@ -9,34 +9,9 @@ import networkx as nx
 import numpy as np
 
 from onnxmorph.analysis import Analysis
-from onnxmorph.graph import Graph
+from onnxmorph.graph import op_graph
 
-
-def op_graph(graph: Graph) -> nx.DiGraph[str]:
-    """Ops, inputs and outputs of a model as nodes, tensors between them as edges (attribute ``tensor``).
-
-    Nodes carry ``op``: the op type, or ``input``, ``output``, ``parameter``. Reaches what the outputs need and
-    nothing else.
-    """
-    result: nx.DiGraph[str] = nx.DiGraph()
-    producer = {}
-    for kind, names in (("input", graph.inputs), ("parameter", graph.parameters)):
-        for name in names:
-            result.add_node(name, op=kind)
-            producer[name] = name
-    for node in graph.nodes:
-        key = f"{node.type}:{next(o for o in node.outputs if o)}"
-        result.add_node(key, op=node.type)
-        for tensor in (*node.inputs, *node.captured):
-            if tensor in producer:
-                result.add_edge(producer[tensor], key, tensor=tensor)
-        producer |= {o: key for o in node.outputs if o}
-    for name in graph.outputs:
-        result.add_node(f"output:{name}", op="output")
-        if name in producer:
-            result.add_edge(producer[name], f"output:{name}", tensor=name)
-    result.remove_nodes_from([n for n in graph.parameters if not result.degree(n)])
-    return result
+__all__ = ["op_graph", "price_graph"]
 
 
 def price_graph(analysis: Analysis) -> nx.Graph[str]:
@@ -51,7 +26,7 @@ def price_graph(analysis: Analysis) -> nx.Graph[str]:
         arrays = [r for r in rows.values() if r is not None]
         if not plan.node.counted or not arrays:
             continue
-        key = f"{plan.node.type}:{plan.node.outputs[0]}"
+        key = plan.node.key
         result.add_node(key, kind="op")
         numbers = np.unique(np.concatenate([analysis.group_of[a].reshape(-1) for a in arrays]))
         result.add_edges_from((key, analysis.groups[g].id) for g in numbers if g >= 0)

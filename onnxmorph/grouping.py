@@ -21,12 +21,13 @@ class Grouping:
     """Channels renumbered so that group i owns ``starts[i] + 1 … starts[i] + widths[i]``; 0 is always alive.
 
     ``arrays`` are the given label arrays in the new numbers, normalised; ``group_of`` is ``[channels + 1]``
-    with -1 at 0.
+    with -1 at 0; ``roots`` are the channels' numbers before, ``[channels + 1]``.
     """
 
     widths: Array
     starts: Array
     group_of: Array
+    roots: Array
     arrays: dict[int, Array]
 
 
@@ -77,7 +78,8 @@ def group(
             widths = widths[order].astype(np.int64)
             renumbered = {id(a): number[a] for a, _ in places}
             arrays = {key: renumbered[id(a)] for key, a in resolved.items()}
-            return Grouping(widths, np.cumsum(widths) - widths, group_of, arrays)
+            before = np.append(0, roots[by_group])
+            return Grouping(widths, np.cumsum(widths) - widths, group_of, before, arrays)
         for a in broken:
             channels.fix(a[(a > 0).sum(1) > 1], irregular)
 

@@ -161,18 +161,18 @@ class Controller:
             analysis: of the network.
             budget: what the network may cost at the end.
             schedule: the planned steps.
-            prunable: the groups that may lose channels, ``[groups]``; each keeps at least one.
+            prunable: the groups that may lose channels, ``[groups]``; each keeps at least one, or what bounds ask for.
             lingers: the groups whose magnitude is not all they say, ``[groups]``: their channels fade.
             shrinks: whether factors shrink what lives; otherwise a penalty in the loss does that.
 
         Raises:
-            BudgetError: even one channel of every prunable group costs more.
+            BudgetError: even the least width of every prunable group costs more.
         """
         self.analysis, self.schedule, self.shrinks = analysis, schedule, shrinks
         self.limits = budget.absolute(analysis)
         self.full = {name: analysis.costs[name].value(analysis.widths) for name in self.limits}
-        self.prunable, self.lingers = prunable & (analysis.widths > 1), lingers
-        smallest = np.where(self.prunable, 1, analysis.widths)
+        self.prunable, self.lingers = prunable & (analysis.widths > analysis.minimum), lingers
+        smallest = np.where(self.prunable, analysis.minimum, analysis.widths)
         if not budget.met(analysis, smallest):
             raise out_of_reach(analysis, budget, smallest)
         self.step, self.strength, self.first_mean = 0, 0.0, 0.0
@@ -300,12 +300,15 @@ class Controller:
         return all(self.analysis.costs[name].value(widths) <= most for name, most in limits.items())
 
     def _order(self, by: Floats) -> Array:
-        """Live channels that may go, ascending; the last of every group stays."""
+        """Live channels that may go, ascending; the last of every group stay, as many as its least width."""
         may = self.alive & np.append(self.prunable, False)[self.analysis.group_of] & np.isfinite(by)
         channels = np.flatnonzero(may)
         order: Array = channels[np.argsort(by[channels], kind="stable")]
-        last = len(order) - 1 - np.unique(self.analysis.group_of[order][::-1], return_index=True)[1]
-        return np.delete(order, last)
+        owner = self.analysis.group_of[order][::-1]
+        by_group = np.argsort(owner, kind="stable")
+        from_last = np.empty_like(order)
+        from_last[by_group] = np.arange(len(owner)) - np.searchsorted(owner[by_group], owner[by_group])
+        return order[(from_last >= self.analysis.minimum[owner])[::-1]]
 
     def _leaving(self, order: Array, limits: Mapping[str, float]) -> Array:
         """The first channels of an order, as few as meet the limits; all where that is not enough.

@@ -52,15 +52,24 @@ class Plan:
         return self.spec.cost or (self.rule.cost if self.rule else None)
 
 
+@dataclass(frozen=True)
+class Reason:
+    """Why positions stay: a stable code, a sentence, and the tensors at which it arises."""
+
+    code: str
+    text: str
+    at: tuple[str, ...] = ()
+
+
 class Reasons:
-    """Numbered reasons for being fixed: number 1 is the first; each a (code, text)."""
+    """Numbered reasons for being fixed: number 1 is the first."""
 
     def __init__(self) -> None:
-        self.all: list[tuple[str, str]] = [("free", "")]
+        self.all: list[Reason] = [Reason("free", "")]
 
-    def add(self, code: str, text: str) -> int:
+    def add(self, code: str, text: str, at: tuple[str, ...] = ()) -> int:
         """The number of a new reason."""
-        self.all.append((code, text))
+        self.all.append(Reason(code, text, at))
         return len(self.all) - 1
 
 
@@ -145,13 +154,13 @@ class _Factors:
     @property
     def tie_reason(self) -> int:
         if self._tie is None:
-            self._tie = self.reasons.add("tied", f"{self.node} ties it to positions that must stay")
+            self._tie = self.reasons.add("tied", f"{self.node} ties it to positions that must stay", self.node.tensors)
         return self._tie
 
     def hold(self, name: str, code: str, text: str) -> None:
         """Fix a factor, whatever its labels."""
         label = self.labels[name]
-        number = self.reasons.add(code, text)
+        number = self.reasons.add(code, text, self.node.tensors)
         if isinstance(label, np.ndarray):
             self.channels.fix(label, number)
         self.labels[name] = number
@@ -161,7 +170,8 @@ class _Factors:
         if isinstance(term, Factor):
             if size != self.sizes[term.name]:  # one position serves all: it cannot go
                 if isinstance(label, np.ndarray):
-                    number = self.reasons.add("broadcast", f"{self.node} broadcasts this axis of one position")
+                    text = f"{self.node} broadcasts this axis of one position"
+                    number = self.reasons.add("broadcast", text, self.node.tensors)
                     self.channels.fix(label, number)
                 return
             self.unite(term.name, label)
@@ -169,7 +179,8 @@ class _Factors:
         parts = [size_of(each, self.sizes) for each in term.terms]
         if label is None or not term.terms:
             if isinstance(label, np.ndarray):
-                self.channels.fix(label, self.reasons.add("single", f"{self.node} needs this axis of one position"))
+                text = f"{self.node} needs this axis of one position"
+                self.channels.fix(label, self.reasons.add("single", text, self.node.tensors))
             for name in {f.name for f in factors(term)}:
                 self.unite(name, None)
         elif isinstance(term, Product):
@@ -201,7 +212,8 @@ class _Factors:
             self.labels[name] = label
 
     def too_long(self) -> int:
-        return self.reasons.add("too-long", f"{self.node} makes an axis of more than {LONGEST:,} positions")
+        text = f"{self.node} makes an axis of more than {LONGEST:,} positions"
+        return self.reasons.add("too-long", text, self.node.tensors)
 
     def compose(self, term: Term) -> Labels | None:
         """The labels of an axis of an output."""

@@ -13,16 +13,17 @@ from onnxmorph.polynomial import Widths
 def steps(analysis: Analysis, round_to: int) -> Widths:
     """The multiple that every group's width is rounded to, ``[groups]``.
 
-    Groups that are an axis of a parameter on their own, or its inner factor, are rounded. Outer factors
-    (heads, convolution groups) are not: a multiple of their inner factor is one already.
+    Groups that are an axis of a parameter on their own, or its inner factor, are rounded. What is an outer factor
+    anywhere (heads, norm groups, convolution groups) is not: a multiple of the inner factor is one already. A
+    multiple that the analysis's bounds give a group goes first.
     """
     result = np.ones(len(analysis.groups), np.int64)
-    for name in analysis.parameters:
-        for rows in analysis.rows[name]:
-            if rows is not None:
-                inner = rows[:, -1]
-                result[np.unique(analysis.group_of[inner[inner > 0]])] = round_to
-    return result
+    columns = [rows for name in analysis.parameters for rows in analysis.rows[name] if rows is not None]
+    for rows in columns:
+        result[np.unique(analysis.group_of[rows[:, -1][rows[:, -1] > 0]])] = round_to
+    for outer in (rows[:, :-1] for rows in columns if rows.shape[1] > 1):
+        result[np.unique(analysis.group_of[outer[outer > 0]])] = 1
+    return np.where(analysis.multiple > 0, analysis.multiple, result)
 
 
 def _round(widths: Array, step: Widths, low: Widths, high: Widths | None) -> Widths:
@@ -32,9 +33,15 @@ def _round(widths: Array, step: Widths, low: Widths, high: Widths | None) -> Wid
     return down if high is None else np.where(widths >= high, high, np.minimum(down, high))
 
 
+def _least(analysis: Analysis, step: Widths) -> Widths:
+    """The least widths that bounds ask for, rounded up; the whole group where it is narrower. 1 where none is."""
+    up = -(-analysis.minimum // step) * step
+    return np.where(analysis.minimum > 1, np.minimum(up, analysis.widths), 1)
+
+
 def _floor(analysis: Analysis, step: Widths) -> Widths:
-    """The smallest width of every group: one step, or the whole group where it is narrower."""
-    return np.minimum(step, analysis.widths)
+    """The smallest width of every group: one step or the least allowed, or the whole group where it is narrower."""
+    return np.maximum(np.minimum(step, analysis.widths), _least(analysis, step))
 
 
 def fill(
@@ -87,7 +94,7 @@ def multiply(
     Source: MorphNet (arXiv 1711.06798), Algorithm 1, step 3.
     """
     step = steps(analysis, round_to)
-    low = np.minimum(_floor(analysis, step), base)
+    low = np.where(base == 0, 0, np.maximum(np.minimum(_floor(analysis, step), base), _least(analysis, step)))
     held = (analysis.widths == 1) | (base == 0)
 
     def widths(omega: float) -> Widths:

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from onnxmorph.analysis import Analysis
+from onnxmorph.analysis import Analysis, analyze_graph
 from onnxmorph.axes import Array
+from onnxmorph.bounds import Bounds
 from onnxmorph.errors import StructureError
 from onnxmorph.model import write_text
 from onnxmorph.polynomial import Widths
@@ -59,7 +60,7 @@ class Structure:
     ``model`` is the fingerprint of the model's graph; weights do not enter it. ``parameters[name][axis]`` are
     the kept indices of every axis that has channels: ``numpy.take`` along each of them gives the new
     parameter; an axis that is not listed stays whole. ``costs`` holds ``before`` and ``after``; ``provenance``
-    says how the structure was found.
+    says how the structure was found. The groups are those that the model has under ``bounds``.
     """
 
     model: str
@@ -67,6 +68,7 @@ class Structure:
     parameters: Mapping[str, Mapping[int, tuple[int, ...]]]
     costs: Mapping[str, Mapping[str, int]]
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    bounds: Bounds = field(default_factory=Bounds)
 
     @staticmethod
     def of(analysis: Analysis, copies: Array, /, **provenance: Any) -> Structure:
@@ -92,7 +94,7 @@ class Structure:
             "before": {n: p.value(analysis.widths) for n, p in analysis.costs.items()},
             "after": {n: p.value(widths) for n, p in analysis.costs.items()},
         }
-        return Structure(analysis.graph.fingerprint, tuple(groups), parameters, costs, provenance)
+        return Structure(analysis.graph.fingerprint, tuple(groups), parameters, costs, provenance, analysis.bounds)
 
     @property
     def widths(self) -> Widths:
@@ -102,8 +104,10 @@ class Structure:
     def copies(self, analysis: Analysis) -> Array:
         """How often every channel of `analysis` stands in the new network, ``[channels + 1]``.
 
+        The analysis may be under other boundaries than the structure, if the structure respects them.
+
         Raises:
-            StructureError: the structure is for another model.
+            StructureError: the structure is for another model, or changes what the analysis holds.
         """
         if self.model != analysis.graph.fingerprint:
             message = (
@@ -111,6 +115,8 @@ class Structure:
                 f"{analysis.graph.fingerprint}); give the model it was made from"
             )
             raise StructureError(message, code="structure-model")
+        if analysis.bounds.holding != self.bounds.holding:
+            return self._translated(analysis)
         of = {g.id: g for g in self.groups}
         if len(of) != len(self.groups) or {(g.id, g.width) for g in analysis.groups} != {
             (g.id, g.width) for g in self.groups
@@ -122,9 +128,23 @@ class Structure:
             copies[group.start + 1 : group.start + 1 + group.width] = kept
         return copies
 
+    def _translated(self, analysis: Analysis) -> Array:
+        """The copies in an analysis under other boundaries: the channels are the same, grouped differently."""
+        own = analyze_graph(analysis.graph, self.bounds)
+        given, copies = self.copies(own), np.ones(analysis.channels + 1, np.int64)
+        here = np.isin(own.trace.roots, analysis.trace.roots)
+        changed = np.flatnonzero(~here & (given != 1))
+        if len(changed):
+            group = own.groups[own.group_of[changed[0]]].id
+            message = f"the structure changes group {group!r}, which the boundaries hold; choose channels under them"
+            raise StructureError(message, code="structure-bounds")
+        order = np.argsort(analysis.trace.roots)
+        copies[order[np.searchsorted(analysis.trace.roots[order], own.trace.roots[here])]] = given[here]
+        return copies
+
     def to_json(self) -> str:
         """The document; `from_json` reads it back."""
-        document = {"version": VERSION, **asdict(self)}
+        document = {"version": VERSION, **asdict(self), "bounds": self.bounds.document()}
         return f"{{\n{_lines(document, 2)}\n}}\n"
 
     @staticmethod
@@ -157,6 +177,7 @@ class Structure:
                 parameters,
                 dict(document.get("costs", {})),
                 dict(document.get("provenance", {})),
+                Bounds(**document.get("bounds", {})),
             )
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as e:
             raise StructureError(

@@ -22,7 +22,7 @@ from onnxmorph.importance import METHODS
 from onnxmorph.surgery.morph import INITS
 from tiny import convnet, mlp, save
 
-COMMANDS = ["analyze", "shrink", "scale", "expand", "verify", "demo"]
+COMMANDS = ["analyze", "explain", "shrink", "scale", "expand", "verify", "demo"]
 
 
 @pytest.fixture

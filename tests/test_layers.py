@@ -26,10 +26,13 @@ model
 rules
 propagate
 cost grouping
+bounds
 analysis
 budget structure importance graphs
 search penalty
-surgery
+surgery ties
+explain
+diagram
 report
 adapters
 cli

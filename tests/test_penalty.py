@@ -23,6 +23,7 @@ class Toy:
     unit: int = 1
     width: tuple[int, ...] = (16, 24, 8)
     fingerprint: str = "toy"
+    least: tuple[int, ...] = (1, 1, 1)
     costs: dict[str, Polynomial] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -35,7 +36,7 @@ class Toy:
             for i, (w, s) in enumerate(zip(self.width, starts, strict=False))
         ]
         self.group_of = np.concatenate([[-1], np.repeat(np.arange(len(self.width)), self.width)])
-        self.widths = np.array(self.width)
+        self.widths, self.minimum = np.array(self.width), np.array(self.least)
         self.channels = len(self.group_of) - 1
         self.graph = SimpleNamespace(fingerprint=self.fingerprint)
 
@@ -229,6 +230,18 @@ def test_several_limits_hold_together() -> None:
     control = controller(toy, "flops=60%,params=40%")
     train(control, magnitudes(toy), 100, pull=0.03)
     assert all(toy.costs[n].value(control.widths) <= most for n, most in control.limits.items())
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_no_group_becomes_narrower_than_it_may(early: bool) -> None:
+    toy = Toy(least=(10, 2, 8))
+    control, m = controller(toy, "flops=30%"), magnitudes(toy)
+    m[1:17] /= 1000  # the first group would go first
+    train(control, m, 20 if early else 110)
+    control.finish(m, np.full(len(m), 0.1))
+    assert control.met and control.widths[0] == 10 and control.widths[2] == 8
+    with pytest.raises(BudgetError, match="cannot go below"):
+        controller(Toy(least=(16, 24, 8)), "flops=99%")
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.0])

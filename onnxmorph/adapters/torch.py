@@ -14,9 +14,10 @@ from onnxmorph.adapters.torch_resize import Hook, load_weights, resize, tensors
 from onnxmorph.adapters.torch_slices import Magnitudes, Slices
 from onnxmorph.analysis import analyze
 from onnxmorph.axes import Floats, Mask
+from onnxmorph.bounds import Bounds
 from onnxmorph.budget import Budget
 from onnxmorph.converters.torch import export
-from onnxmorph.errors import BudgetError, StructureError
+from onnxmorph.errors import BoundsError, BudgetError, StructureError
 from onnxmorph.penalty import Controller, Schedule
 from onnxmorph.structure import Structure
 
@@ -62,6 +63,7 @@ class Morph:
         method: str = "proximal",
         magnitudes: str | Mapping[str, str] = "auto",
         on_resize: Hook | None = None,
+        bounds: Bounds | None = None,
     ) -> None:
         """Export, analyse, and try out what can be resized; the module stays as it is.
 
@@ -75,8 +77,10 @@ class Morph:
             magnitudes: ``auto``, ``norm`` or ``lasso``, or group id to one of them. auto takes the scales of
                 norms wherever zero scales, shifts and biases silence the channel, which is tried out.
             on_resize: see `resize`; groups that it takes care of are not locked.
+            bounds: what has to stay, and least widths. Multiples are for `expand`: in training widths are free.
 
         Raises:
+            BoundsError: a boundary names nothing in the export, or asks for multiples.
             BudgetError: the budget is malformed or out of reach.
             ConversionError: the module cannot be exported.
             StructureError: an unknown method or magnitude.
@@ -86,10 +90,12 @@ class Morph:
             raise StructureError(message, code="method")
         if steps < 1:
             raise BudgetError("steps is how often step() will be called; give 1 or more", code="steps")
+        if bounds is not None and bounds.round_to:
+            raise BoundsError("round_to is for expand(), not for training; leave it out here", code="bounds-training")
         inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
         self.module, self.optimizer, self.method = module, optimizer, method
         self.budget = Budget.parse(budget)
-        self.analysis = analyze(export(module, inputs))
+        self.analysis = analyze(export(module, inputs), bounds=bounds)
         by_name = tensors(module)
         self._tensors = {n: by_name[n] for n in self.analysis.parameters if n in by_name}
         trained = {id(p) for g in optimizer.param_groups for p in g["params"] if p.requires_grad}

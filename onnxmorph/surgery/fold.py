@@ -242,7 +242,7 @@ class _Folding:
         return bool(following[0].rule.additive and others) and self.add(others[0], delta)
 
     def add(self, name: str, delta: Values) -> bool:
-        if name not in self.analysis.parameters or len(self.readers[name]) != 1:
+        if name not in self.analysis.parameters or len(self.readers[name]) != 1 or name in self.analysis.trace.whole:
             return False
         before = self.changed.get(name, self.analysis.graph.weights(name))
         if before.size != delta.size:

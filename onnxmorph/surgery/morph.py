@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_ir as ir
 
-from onnxmorph.analysis import Analysis, analyze
+from onnxmorph.analysis import Analysis, analyze, bounded
 from onnxmorph.axes import Array
+from onnxmorph.bounds import Bounds
 from onnxmorph.budget import Budget
 from onnxmorph.errors import BudgetError, StructureError, TopologyError
 from onnxmorph.importance import scores
@@ -48,6 +49,7 @@ def shrink(
     seed: int = 0,
     round_to: int = 1,
     allow_empty: bool = False,
+    bounds: Bounds | None = None,
 ) -> Morphed:
     """Remove channels; the live ones keep their weights.
 
@@ -63,13 +65,15 @@ def shrink(
         seed: for ``random``.
         round_to: widths become multiples of this (where channels are chosen here).
         allow_empty: choose whole groups too, where no output hangs on them; else each keeps a channel.
+        bounds: what has to stay, and how wide; without it, the boundaries of the analysis or of the structure.
 
     Raises:
         BudgetError: the budget is malformed or out of reach.
-        StructureError: the structure is for another model.
+        BoundsError: a boundary names nothing in the model.
+        StructureError: the structure is for another model, or crosses a boundary.
         TopologyError: the structure empties a group that an output hangs on.
     """
-    analysis = source if isinstance(source, Analysis) else analyze(source)
+    analysis = _bounded(source, bounds, structure)
     if (structure is None) == (budget is None):
         raise BudgetError("give either a structure or a budget", code="budget-or-structure")
     if structure is not None:
@@ -77,7 +81,7 @@ def shrink(
     wanted, ranks = Budget.parse(budget or ""), scores(analysis, by, seed)
     found = {"method": f"shrink by {by}", "seed": seed, "budget": str(wanted), "round_to": round_to}
     best = {g.id: ranks[g.start + 1 : g.start + 1 + g.width].max() for g in analysis.groups}
-    may_empty = np.full(len(analysis.groups), allow_empty)
+    may_empty = np.full(len(analysis.groups), allow_empty) & (analysis.minimum <= 1)
     while True:
         copies = select(analysis, ranks, wanted, round_to, may_empty)
         try:
@@ -112,6 +116,7 @@ def scale(
     round_to: int = 1,
     init: str = "preserve",
     seed: int = 0,
+    bounds: Bounds | None = None,
 ) -> Morphed:
     """Multiply all widths by one number, the largest that satisfies the budget: the plain width multiplier.
 
@@ -121,11 +126,13 @@ def scale(
         round_to: widths become multiples of this.
         init: weights of new channels, where the network grows: ``preserve`` or ``fresh``.
         seed: for these weights.
+        bounds: what keeps its width, and least widths; without it, the boundaries of the analysis.
 
     Raises:
         BudgetError: the budget is malformed or out of reach.
+        BoundsError: a boundary names nothing in the model.
     """
-    analysis = source if isinstance(source, Analysis) else analyze(source)
+    analysis = _bounded(source, bounds)
     wanted = Budget.parse(budget)
     omega, widths = multiply(analysis, analysis.widths, wanted, round_to)
     _check_size(analysis, widths, wanted)
@@ -142,6 +149,7 @@ def expand(
     round_to: int = 1,
     init: str = "preserve",
     seed: int = 0,
+    bounds: Bounds | None = None,
 ) -> Morphed:
     """Widen the live network uniformly until the budget is full again.
 
@@ -152,18 +160,22 @@ def expand(
         round_to: widths become multiples of this.
         init: weights of new channels: ``preserve`` starts where the shrunk network stopped, ``fresh`` draws them.
         seed: for these weights.
+        bounds: what keeps its width, and least widths; without it, the boundaries of the analysis or the structure.
 
     Raises:
         BudgetError: the budget is malformed or out of reach.
-        StructureError: the structure is for another model.
+        BoundsError: a boundary names nothing in the model.
+        StructureError: the structure is for another model, or crosses a boundary.
         TopologyError: the structure empties a group that an output hangs on; other empty groups stay empty.
 
     Source: MorphNet (arXiv 1711.06798), Algorithm 1, step 3.
     """
-    analysis = source if isinstance(source, Analysis) else analyze(source)
+    analysis = _bounded(source, bounds, structure)
     wanted = Budget.parse(budget)
-    live = np.minimum(structure.copies(analysis), 1)
-    omega, widths = multiply(analysis, structure.widths, wanted, round_to)
+    copies = structure.copies(analysis)
+    live = np.minimum(copies, 1)
+    base = np.bincount(analysis.group_of[1:], copies[1:], len(analysis.groups)).astype(np.int64)
+    omega, widths = multiply(analysis, base, wanted, round_to)
     _check_size(analysis, widths, wanted)
     copies = spread(analysis, live, widths)
     found = {
@@ -171,6 +183,13 @@ def expand(
         "expanded": {"omega": omega, "budget": str(wanted), "round_to": round_to},
     }
     return _widened(analysis, copies, init, seed, found)
+
+
+def _bounded(source: Source | Analysis, bounds: Bounds | None, structure: Structure | None = None) -> Analysis:
+    """The analysis under the boundaries given, or else those of the analysis given, or else the structure's."""
+    if bounds is None and structure is not None and not (isinstance(source, Analysis) and source.bounds):
+        bounds = structure.bounds
+    return bounded(source, bounds)
 
 
 def _widened(analysis: Analysis, copies: Array, init: str, seed: int, provenance: dict[str, object]) -> Morphed:

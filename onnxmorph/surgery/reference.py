@@ -84,7 +84,11 @@ class _Reference:
             ]
             if gone and name not in self.analysis.parameters:
                 node = self.emitter.node(plan.node)
-                node.replace_input_with(i, self.times(node, node.inputs[i], gone, before=True))
+                value = node.inputs[i]
+                for axis, mask in gone:  # 0 · log(0) is not 0: the dead show a live value first
+                    shown = np.where(mask, np.arange(len(mask)), mask.argmax())
+                    value = self.gather(node, value, shown, axis, before=True)
+                node.replace_input_with(i, self.times(node, value, gone, before=True))
 
     def restrict(self, plan: Plan) -> None:
         """Run one op on the live positions of its inputs, and put its outputs back among zeros."""

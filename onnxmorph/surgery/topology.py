@@ -126,13 +126,13 @@ class _Survey:
         if not node.inputs or node.captured or any(n in self.reached for n in names):
             self.reached.update(node.outputs)
         if node.inner:
-            lost = [c for n in (*node.inputs, *node.outputs) if (c := self.empty.get(n))]
+            causes = [c for n in (*node.inputs, *node.outputs) if (c := self.empty.get(n))]
             still = [c for n in names if (c := self.constant.get(n))]
             if still and (node.crossing or not any(self.lives(n) for n in names)):
-                lost += still
-            if lost:  # branches and iterations would have to change together
+                causes += still
+            if causes:  # branches and iterations would have to change together
                 what = f"{node} stands in a body, or passes its border, and there nothing goes as a whole"
-                self.spoil(self.analysis.graph.outputs, frozenset[str]().union(*lost), "topology-body", what)
+                self.spoil(self.analysis.graph.outputs, frozenset[str]().union(*causes), "topology-body", what)
             return
         if equation is None or not any(n in self.empty or n in self.constant for n in names):
             return

@@ -1,0 +1,48 @@
+"""What the program writes: results to stdout, progress to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+def show(result: Any) -> None:
+    """A JSON object, or a list of what rich can draw; in one piece, so that a closed pipe is met here."""
+    if isinstance(result, dict):
+        _write(json.dumps(result, indent=2, allow_nan=False) + "\n")
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    console.width = min(console.width, 100)
+    with console.capture() as drawn:
+        for each in result:
+            console.print(each, soft_wrap=isinstance(each, str))  # a path is not broken into lines
+    _write(drawn.get())
+
+
+class ReaderGone(Exception):
+    """Nobody reads stdout any more; not an OSError, of which typer would make exit code 1."""
+
+
+def _write(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise ReaderGone from None
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """A spinner on stderr, where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(f"{what} …"):
+        yield

@@ -1,0 +1,31 @@
+"""Results as tables for people and as JSON documents for machines.
+
+Tables are what rich can draw; they read without colour and fit 80 columns. Names come from files that anyone
+may have written, so no control character reaches a terminal and nothing in them is read as markup.
+"""
+
+from onnxmorph.report.analysed import analysis, document, fixed_table, group_table, op_table, uncovered
+from onnxmorph.report.drawing import amount, percent, plain, shorten
+from onnxmorph.report.explained import explanation, explanation_document, names, names_document
+from onnxmorph.report.results import morphed, morphed_document, verification, verification_document
+
+__all__ = [
+    "amount",
+    "analysis",
+    "document",
+    "explanation",
+    "explanation_document",
+    "fixed_table",
+    "group_table",
+    "morphed",
+    "morphed_document",
+    "names",
+    "names_document",
+    "op_table",
+    "percent",
+    "plain",
+    "shorten",
+    "uncovered",
+    "verification",
+    "verification_document",
+]

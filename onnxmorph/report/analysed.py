@@ -1,0 +1,150 @@
+"""An analysis: what a model costs, which channels can go, what one of each costs, and what stays."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from itertools import groupby
+from operator import itemgetter
+
+import numpy as np
+from rich.console import RenderableType
+from rich.table import Table
+
+from onnxmorph.analysis import Analysis, Group
+from onnxmorph.cost import NAMES
+from onnxmorph.report.drawing import Document, add_row, amount, paragraph, plain, plural, share_bar, shorten, table_of
+
+GROUPS = 20  # rows of the table of groups
+
+
+def document(of: Analysis) -> Document:
+    """What ``analyze --json`` prints."""
+    widths = of.widths
+    prices = {name: cost.gradient(widths).tolist() for name, cost in of.costs.items()}
+    return {
+        "model": of.graph.source,
+        "fingerprint": of.graph.fingerprint,
+        "costs": _costs(of),
+        "groups": [
+            {
+                "id": g.id,
+                "width": g.width,
+                "price": {name: price[i] for name, price in prices.items()},
+                "members": [{"tensor": m.tensor, "axis": m.axis} for m in g.members],
+            }
+            for i, g in enumerate(of.groups)
+        ],
+        "fixed": [{"code": f.code, "tensor": f.tensor, "axis": f.axis, "reason": f.reason} for f in of.fixed],
+        "removable": of.removable,
+        "averages": [{"node": a.node, "op": a.op, "groups": list(a.groups)} for a in of.averages],
+        "uncovered": [dict(zip(("op", "node", "code", "reason"), u, strict=True)) for u in uncovered(of)],
+        "notes": list(of.graph.notes),
+    }
+
+
+def analysis(of: Analysis) -> list[RenderableType]:
+    """What ``analyze`` shows: costs by op, groups by cost, what is fixed and why."""
+    heading = f"{of.graph.source}: {plural(len(of.plans), 'op')}, {plural(len(of.groups), 'channel group')}"
+    shown: list[RenderableType] = [plain(heading), "", op_table(of), *_classic(of), ""]
+    if of.groups:
+        shown += [group_table(of), *_more_groups(of), ""]
+    if of.fixed:
+        shown += [fixed_table(of), ""]
+    return [*shown, *(paragraph(plain(text)) for text in _remarks(of))]
+
+
+def _costs(of: Analysis) -> dict[str, int]:
+    return {name: of.costs[name].value(of.widths) for name in NAMES}
+
+
+def op_table(of: Analysis) -> Table:
+    """Costs by type of op, dearest first; types that cost nothing share the last row."""
+    names = ("flops", "macs", "params", "activations")
+    per_op = np.array([[p.value(of.widths) for p in of.op_costs[n]] for n in names], dtype=object)
+    by_type = sorted(zip((p.node.type for p in of.plans), per_op.T, strict=True), key=itemgetter(0))
+    rows = [(kind, [[1, *costs] for _, costs in same]) for kind, same in groupby(by_type, itemgetter(0))]
+    kinds = [(kind, [sum(column) for column in zip(*each, strict=True)]) for kind, each in rows]
+    totals = [len(of.plans), *(of.costs[n].value(of.widths) for n in names)]
+    headings = ("op", "count", "FLOPs", "MACs", "params", "activations", "of FLOPs")
+    table = table_of("Costs by op", *headings, right=5)
+    free = 0
+    for kind, row in sorted(kinds, key=lambda item: [-n for n in item[1][1:]]):
+        if any(row[1:]):
+            bar = share_bar(row[1] / totals[1] if totals[1] else 0)
+            add_row(table, shorten(kind, 22), str(row[0]), *(amount(n) for n in row[1:]), bar)
+        else:
+            free += row[0]
+    if free:
+        add_row(table, "without cost", str(free), *[""] * 5, style="dim")
+    table.add_section()
+    add_row(table, "total", str(totals[0]), *(amount(n) for n in totals[1:]), "", style="bold")
+    return table
+
+
+def _classic(of: Analysis) -> list[RenderableType]:
+    flops, params = (amount(of.costs[n].value(of.widths)) for n in ("classic_flops", "classic_params"))
+    text = f"Convolutions and matrix products only, without biases and norms: {flops} FLOPs, {params} params."
+    return [paragraph(text)]
+
+
+def _by_cost(of: Analysis) -> list[tuple[float, int, int, Group]]:
+    """Per group: the FLOPs that would go with all of it, the FLOPs and params of one channel; dearest first."""
+    flops, params = (of.costs[n].gradient(of.widths).tolist() for n in ("flops", "params"))
+    rows = [(f * g.width, f, p, g) for f, p, g in zip(flops, params, of.groups, strict=True)]
+    return sorted(rows, key=lambda row: (-row[0], -row[2]))
+
+
+def group_table(of: Analysis) -> Table:
+    """The groups that cost most: width, price of one channel, and where the channels stand."""
+    total = of.costs["flops"].value(of.widths)
+    headings = ("group", "width", "FLOPs each", "params each", "in", "of FLOPs")
+    table = table_of("Channel groups, dearest first", *headings, right=4)
+    for whole, flops, params, g in _by_cost(of)[:GROUPS]:
+        axes = plural(len(g.members), "axis").replace("axiss", "axes")
+        bar = share_bar(whole / total if total else 0)
+        add_row(table, shorten(g.id, 28), f"{g.width:,}", amount(flops), amount(params), axes, bar)
+    return table
+
+
+def _more_groups(of: Analysis) -> Iterable[RenderableType]:
+    yield paragraph("of FLOPs: what would go if all channels of the group went.")
+    if len(of.groups) > GROUPS:
+        yield paragraph(f"{plural(len(of.groups) - GROUPS, 'more group')} and all members: --json.")
+
+
+def fixed_table(of: Analysis) -> Table:
+    """Why axes of parameters stay: counts per code, with the commonest reason as the example."""
+    table = table_of("What stays, and why", "code", "axes", "for example", right=1, wrap=True)
+    for code, count in Counter(f.code for f in of.fixed).most_common():
+        first = next(f for f in of.fixed if f.code == code)
+        add_row(table, code, str(count), f"{shorten(first.tensor, 30)}:{first.axis}, {shorten(first.reason, 120)}")
+    return table
+
+
+def uncovered(of: Analysis) -> list[tuple[str, str, str, str]]:
+    """Ops that no rule covers, or whose rule does not cover this form: type, name, code and reason.
+
+    An op whose axes stay whatever its form is covered: its reason stands with the axes that it holds.
+    """
+    return [
+        (plan.node.type, plan.node.name or plan.node.outputs[0], *plan.spec.refuse)
+        for plan in of.plans
+        if plan.spec.refuse and not (plan.rule and plan.rule.fixed)
+    ]
+
+
+def _remarks(of: Analysis) -> Iterable[str]:
+    yield f"Removable: {of.removable:.1%} of the parameters lie in a slice that can be removed."
+    if of.averages:
+        kinds = ", ".join(f"{n} {op}" for op, n in Counter(a.op for a in of.averages).most_common(4))
+        yield f"Averages: {kinds} will take statistics over the channels that are left."
+    left_out = Counter(op for op, *_ in uncovered(of))
+    if left_out:
+        kinds = ", ".join(f"{n} {op}" for op, n in left_out.most_common(6))
+        yield f"Not covered: {kinds}; all that they touch stays."
+    uncounted = Counter(p.node.type for p in of.plans if p.rule is None)
+    if uncounted:
+        kinds = ", ".join(f"{n} {op}" for op, n in uncounted.most_common(6))
+        yield f"Not counted: {kinds}; no rule says what they cost."
+    yield from (f"Note: {note}." for note in of.graph.notes)

@@ -1,0 +1,71 @@
+"""A morphed model, and its verification."""
+
+from __future__ import annotations
+
+from math import isfinite
+from pathlib import Path
+
+from rich.console import RenderableType
+
+from onnxmorph.cost import NAMES
+from onnxmorph.report.drawing import Document, add_row, amount, paragraph, percent, plain, plural, share_bar, table_of
+from onnxmorph.surgery import Morphed, Verification
+from onnxmorph.surgery.verify import TOLERANCE
+
+
+def morphed_document(of: Morphed, output: Path, structure: Path | None) -> Document:
+    """What ``shrink``, ``scale`` and ``expand`` print with ``--json``."""
+    return {
+        "model": str(output),
+        "costs": {when: dict(costs) for when, costs in of.structure.costs.items()},
+        "structure": None if structure is None else str(structure),
+        "notes": list(of.notes),
+        "widths": {g.id: len(g.keep) for g in of.structure.groups},
+    }
+
+
+def morphed(of: Morphed, output: Path, structure: Path | None) -> list[RenderableType]:
+    """What ``shrink``, ``scale`` and ``expand`` show: costs before and after, what was written, notes."""
+    before, after = of.structure.costs["before"], of.structure.costs["after"]
+    table = table_of("Costs", "", "before", "after", "of before", "", right=3)
+    for name in NAMES:
+        share = percent(after[name], before[name])
+        bar = share_bar(after[name] / before[name] if before[name] else 0)
+        add_row(table, name.replace("_", " "), amount(before[name]), amount(after[name]), share, bar)
+    changed = [g for g in of.structure.groups if len(g.keep) != g.width]
+    full, now = (sum(n) for n in ([g.width for g in of.structure.groups], of.structure.widths.tolist()))
+    groups = plural(len(of.structure.groups), "channel group")
+    widths = f"{len(changed):,} of {groups} changed width: {full:,} → {now:,} channels."
+    empty = sum(not g.keep for g in changed)
+    widths += f" {empty:,} went as a whole." if empty else ""
+    written = [str(output), *([] if structure is None else [str(structure)])]
+    notes = (paragraph(plain(f"Note: {note}.")) for note in of.notes)
+    return [table, "", paragraph(widths), *notes, *(f"  Written: {plain(path)}" for path in written)]
+
+
+def verification_document(of: Verification) -> Document:
+    """What ``verify --json`` prints; a difference that is no finite number is null."""
+
+    def number(value: float) -> float | None:
+        return float(value) if isfinite(value) else None
+
+    return {
+        "difference": number(of.difference),
+        "tolerance": TOLERANCE,
+        "ok": of.ok,
+        "folded": number(of.folded),
+        "outputs": {name: number(value) for name, value in of.outputs.items()},
+        "samples": of.samples,
+    }
+
+
+def verification(of: Verification, small: Path) -> list[RenderableType]:
+    """What ``verify`` shows: the verdict in one line, and what it rests on."""
+    verdict = "equals" if of.ok else "DIFFERS FROM"
+    measured = f"Largest relative difference {of.difference:.2g}, limit {TOLERANCE:g}"
+    lines = [f"{measured}, {plural(of.samples, 'random input')}."]
+    if of.folded:
+        lines.append(f"Constants of removed channels, folded into biases, moved the output by {of.folded:.2g}.")
+    if len(of.outputs) > 1:
+        lines.append(f"Largest in output {max(of.outputs, key=lambda name: of.outputs[name])!r}.")
+    return [plain(f"{small} {verdict} the zero-masked original."), *(paragraph(plain(text)) for text in lines)]
