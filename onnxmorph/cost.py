@@ -1,9 +1,10 @@
 """Costs as polynomials in the group widths.
 
 ``flops`` counts every op: 2 per multiply-accumulate, 1 per element and window element otherwise
-(docs/costs.md). ``macs`` counts multiply-accumulates. ``params`` counts floating-point parameters, running
-statistics not. ``activations`` counts the elements that ops write. ``classic_flops`` and ``classic_params``
-count convolutions and matrix products only, without biases and norms, as MorphNet did.
+(docs/costs.md). ``macs`` counts multiply-accumulates. ``params`` counts parameters, running statistics
+not. ``activations`` counts the elements that ops write. ``classic_flops`` and ``classic_params``
+count convolutions and matrix products only, without biases and norms, as MorphNet did. Quantised parameters count
+as what they stand for; their scales and zero points do not count.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from onnxmorph.axes import Array, row_codes
 from onnxmorph.graph import Parameter
 from onnxmorph.polynomial import Terms, Widths, add, multiply
 from onnxmorph.propagate import Plan
+from onnxmorph.rules import Cost
 
+UNCOUNTED = ("state", "constant", "quantiser")  # the roles of what the file holds and `params` does not count
 NAMES = ("flops", "macs", "params", "activations", "classic_flops", "classic_params")
 
 
@@ -66,6 +69,8 @@ def count_costs(
     """
     per_op: dict[str, list[Terms]] = {name: [] for name in NAMES}
     charged: set[str] = set()
+    classic: set[str] = set()
+    plain: dict[str, str] = {}  # a quantised parameter by the name of its floating-point value
 
     def elements(name: str, shape: Sequence[int]) -> Terms:
         axes = rows.get(name) or (None,) * len(shape)
@@ -76,16 +81,14 @@ def count_costs(
         flops: Terms = {}
         macs: Terms = {}
         if rule is not None and rule.cost is not None and node.counted:
-            once: Terms = {(): sum(prod(s) for s in node.out_shapes if s is not None)}
-            if plan.equation is not None:
-                chosen = [n for n in plan.sizes if _chooser(rule.cost.factors).fullmatch(n)]
-                once = _product(sizes(of.get(n), plan.sizes[n]) for n in chosen)
-            flops = multiply(once, {(): rule.cost.count})
-            macs = once if rule.cost.macs else {}
+            flops, macs = _operations(rule.cost, plan, of, sizes)
         own = [n for n in dict.fromkeys(node.inputs) if n in parameters and n not in charged]
         charged.update(own)
-        counted = {n: elements(n, parameters[n].shape) for n in own if roles.get(n) not in ("state", "constant")}
-        weights = {node.inputs[i] for i in rule.weights if i < len(node.inputs)} if rule else set()
+        counted = {n: elements(n, parameters[n].shape) for n in own if roles.get(n) not in UNCOUNTED}
+        if rule is not None and rule.view and rule.quantised:
+            plain[node.outputs[0]] = plain.get(node.inputs[0], node.inputs[0])
+        read = [node.inputs[i] for i in rule.weights if i < len(node.inputs)] if rule is not None else []
+        weights = {plain.get(n, n) for n in read}
         written = [elements(n, s) for n, s in zip(node.outputs, node.out_shapes, strict=True) if n and s is not None]
         moved = node.counted and not (rule and rule.view)
         per_op["flops"].append(flops)
@@ -93,8 +96,26 @@ def count_costs(
         per_op["params"].append(add(counted.values()))
         per_op["activations"].append(add(written) if moved else {})
         per_op["classic_flops"].append(multiply(macs, {(): 2}))
-        per_op["classic_params"].append(add(t for n, t in counted.items() if n in weights))
+        heavy = [n for n in weights - classic if n in parameters and roles.get(n) not in UNCOUNTED]
+        classic.update(heavy)
+        per_op["classic_params"].append(add(elements(n, parameters[n].shape) for n in heavy))
     return per_op
+
+
+def _operations(cost: Cost, plan: Plan, of: Mapping[str, Array | None], sizes: Sizes) -> tuple[Terms, Terms]:
+    """Floating-point operations and multiply-accumulates of one op."""
+    once: Terms = {(): sum(prod(s) for s in plan.node.out_shapes if s is not None)}
+    if plan.equation is not None:
+        products = [
+            _product(sizes(of.get(n), plan.sizes[n]) for n in plan.sizes if _chooser(each).fullmatch(n))
+            for each in cost.factors.split("+")
+        ]
+        once = add(products)
+    flops, macs = multiply(once, {(): cost.count}), once if cost.macs else {}
+    if cost.plus is not None:
+        more = _operations(cost.plus, plan, of, sizes)
+        flops, macs = add([flops, more[0]]), add([macs, more[1]])
+    return flops, macs
 
 
 def _product(parts: Iterable[Terms]) -> Terms:

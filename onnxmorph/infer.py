@@ -13,19 +13,26 @@ import onnx
 import onnx_ir as ir
 
 from onnxmorph.arithmetic import LARGEST, evaluate
-from onnxmorph.errors import ModelError
-from onnxmorph.graph import Known, Shape, read
+from onnxmorph.errors import ModelError, RuleError
+from onnxmorph.graph import Known, Node, Shape, holds_data, read
+from onnxmorph.notation import result_shapes
+from onnxmorph.rules import TABLE, Schema
 
 MOST_ELEMENTS = 1 << 48  # of one tensor
 
 
 @lru_cache(maxsize=4096)
-def schema_of(domain: str, op: str, version: int) -> tuple[Any, tuple[str, ...], dict[str, Any]] | None:
-    """The schema of an op, the names of its inputs and the defaults of its attributes; None if unknown."""
+def schema_of(domain: str, op: str, version: int) -> tuple[Any, tuple[str, ...], Mapping[str, Any]]:
+    """The schema of an op, the names of its inputs and the defaults of its attributes.
+
+    The schema is onnx's; else the one that our rule carries; else None.
+    """
     try:
         schema = onnx.defs.get_schema(op, version, domain)
     except (onnx.defs.SchemaError, TypeError):  # or a version that is no 32-bit number, a name that is no text
-        return None
+        rule = TABLE.get(("" if domain == "ai.onnx" else domain, op))
+        known = rule.schema if rule is not None else None
+        return (known, known.inputs, known.defaults) if known is not None else (None, (), {})
     defaults = {}
     for key, attribute in schema.attributes.items():
         if attribute.default_value.type:
@@ -59,20 +66,51 @@ def captured_by(node: ir.Node) -> tuple[str, ...]:
     return tuple(dict.fromkeys(n for n in found if n))
 
 
+def as_node(
+    model: ir.Model,
+    node: ir.Node,
+    shapes: Mapping[str, Shape | None],
+    known: Mapping[str, Known],
+    partial: Mapping[str, Known],
+    counted: bool,
+) -> Node:
+    """A node as the rules see it."""
+    version = node.version or model.opset_imports.get(node.domain, 0)
+    _, formal, defaults = schema_of(node.domain, node.op_type, version)
+    inputs, outputs = names_of(node.inputs), names_of(node.outputs)
+    return Node(
+        type=node.op_type,
+        domain=node.domain,
+        version=version,
+        name=node.name or "",
+        inputs=inputs,
+        outputs=outputs,
+        attributes={**defaults, **{k: a.value for k, a in node.attributes.items()}},
+        formal=formal,
+        in_shapes=tuple(shapes.get(i) if i else None for i in inputs),
+        out_shapes=tuple(shapes.get(o) if o else None for o in outputs),
+        known=tuple(known.get(i) if i else None for i in inputs),
+        partial=tuple(partial.get(i) if i else None for i in inputs),
+        captured=captured_by(node),
+        counted=counted,
+    )
+
+
 @dataclass
 class Inferred:
-    """Shapes, known values, which tensors are floating-point, and which values derive from shapes."""
+    """Shapes and types of tensors, known values, which tensors hold data, and which values derive from shapes."""
 
     shapes: dict[str, Shape | None]
+    dtypes: dict[str, ir.DataType]
     known: dict[str, Known]
-    floats: set[str]
+    data: set[str]
     derived: set[str]
 
 
 def infer(model: ir.Model, name: str, inputs: Mapping[str, Shape]) -> Inferred:
     """Shapes of all tensors, and values of integer tensors, for one choice of input sizes."""
     types: dict[str, onnx.TypeProto] = {}
-    found = Inferred({}, {}, set(), set())
+    found = Inferred({}, {}, {}, set(), set())
     protos: dict[str, onnx.TensorProto] = {}
 
     def record(key: str, kind: onnx.TypeProto) -> None:
@@ -85,8 +123,9 @@ def infer(model: ir.Model, name: str, inputs: Mapping[str, Shape]) -> Inferred:
             size = "×".join(map(str, shape))
             message = f"{name}: tensor {key!r} has the size {size}, more than any machine holds; check the shapes"
             raise ModelError(message, code="model-size")
-        if ir.DataType(tensor.elem_type).is_floating_point():
-            found.floats.add(key)
+        dtype = found.dtypes[key] = ir.DataType(tensor.elem_type)
+        if holds_data(dtype):
+            found.data.add(key)
 
     for value in model.graph.inputs:
         given = inputs.get(value.name or "")
@@ -98,13 +137,13 @@ def infer(model: ir.Model, name: str, inputs: Mapping[str, Shape]) -> Inferred:
             raise ModelError(f"{name}: initializer {key!r} has no value", code="model-initializer")
         shape = list(tensor.shape.numpy())
         record(key, onnx.helper.make_tensor_type_proto(int(tensor.dtype), shape))
-        if not tensor.dtype.is_floating_point() or tensor.size <= 1:
+        if not holds_data(tensor.dtype) or tensor.size <= 1:
             found.known[key] = read(tensor, key)
         elif tensor.size <= 16:  # e.g. the scales of a Resize: a shape depends on them
             protos[key] = onnx.numpy_helper.from_array(read(tensor, key), key)
     for node in model.graph:
         version = node.version or model.opset_imports.get(node.domain, 0)
-        entry = schema_of(node.domain, node.op_type, version)
+        schema, _, _ = schema_of(node.domain, node.op_type, version)
         outputs = [o for o in names_of(node.outputs) if o]
         settled = _settle(node, found)
         if settled is not None:
@@ -125,11 +164,12 @@ def infer(model: ir.Model, name: str, inputs: Mapping[str, Shape]) -> Inferred:
             if key in found.known and key not in protos and found.known[key].size <= LARGEST:
                 protos[key] = onnx.numpy_helper.from_array(found.known[key], key)
         result: Mapping[str, onnx.TypeProto] = {}
-        if entry is not None and not entry[0].deprecated and all(_typed(types.get(k)) for k in needed):
+        known_to_onnx = schema is not None and not isinstance(schema, Schema) and not schema.deprecated
+        if known_to_onnx and all(_typed(types.get(k)) for k in needed):
             opsets = [onnx.helper.make_opsetid(d, v) for d, v in model.opset_imports.items()]
             try:
                 result = onnx.shape_inference.infer_node_outputs(
-                    entry[0],
+                    schema,
                     proto,
                     {k: types[k] for k in needed},
                     {k: protos[k] for k in needed if k in protos},
@@ -141,12 +181,44 @@ def infer(model: ir.Model, name: str, inputs: Mapping[str, Shape]) -> Inferred:
                 reason = " ".join(str(e).split())[:160]
                 message = f"{name}: node {node.name!r} ({node.op_type}) does not fit its inputs {shapes}: {reason}"
                 raise ModelError(message, code="model-shape") from None
+        elif isinstance(schema, Schema):
+            result = _by_rule(model, node, schema, found)
         for value in node.outputs:
             if value.name:
                 declared = ir.serde.serialize_value(value).type if value.type is not None else onnx.TypeProto()
                 kind = result.get(value.name, declared)
                 record(value.name, types.get(needed[0], kind) if node.op_type in _LIKE_INPUT else kind)
+                if found.dtypes[value.name] == ir.DataType.INT32 and any(_whole(found, k) for k in needed):
+                    found.data.add(value.name)  # a sum of products of narrow integers
     return found
+
+
+def _whole(found: Inferred, key: str) -> bool:
+    return key in found.data and not found.dtypes[key].is_floating_point()
+
+
+def _by_rule(model: ir.Model, node: ir.Node, schema: Schema, found: Inferred) -> Mapping[str, onnx.TypeProto]:
+    """The types of a node's outputs, for an op that onnx does not know: its rule's equation gives the shapes."""
+    rule = TABLE["" if node.domain == "ai.onnx" else node.domain, node.op_type]
+    seen = as_node(model, node, found.shapes, found.known, found.known, counted=True)
+    shapes: Sequence[Shape | None] = ()
+    spec = rule.bind(seen)
+    if not spec.refuse:
+        try:
+            shapes = result_shapes(spec.equation, seen.in_shapes, spec.sizes, str(seen))
+        except RuleError:  # analysis says so where it fixes the node
+            shapes = ()
+    result = {}
+    for j, name in enumerate(seen.outputs):
+        kinds = schema.like[min(j, len(schema.like) - 1)]
+        dtypes = (
+            found.dtypes.get(seen.inputs[k]) if k < len(seen.inputs) else None for k in kinds if isinstance(k, int)
+        )
+        dtype = next((d for d in (*dtypes, *kinds) if isinstance(d, ir.DataType)), None)
+        shape = shapes[j] if j < len(shapes) else None
+        if name and dtype is not None:
+            result[name] = onnx.helper.make_tensor_type_proto(int(dtype), shape)
+    return result
 
 
 def _typed(kind: onnx.TypeProto | None) -> bool:

@@ -21,8 +21,8 @@ from onnx_ir.passes import common as passes
 
 from onnxmorph.checks import check_functions, check_tensors, check_values, check_versions
 from onnxmorph.errors import ModelError, OutputError
-from onnxmorph.graph import Graph, Node, Parameter, Shape
-from onnxmorph.infer import captured_by, infer, names_of, root_cause, schema_of
+from onnxmorph.graph import Graph, Node, Parameter, Shape, holds_data
+from onnxmorph.infer import as_node, captured_by, infer, names_of, root_cause
 
 SINGLE_FILE = 1_500_000_000  # bytes of weights; a protobuf ends at 2 GB
 
@@ -95,19 +95,24 @@ def _view(model: ir.Model, name: str, given: Mapping[str, Sequence[int]], consta
             dynamic[key] = frozenset(i for i, (a, b) in enumerate(zip(shape, other_shape, strict=True)) if a != b)
     initializers = model.graph.initializers
     known = {k: v for k, v in pass_one.known.items() if k in initializers or static[k].any()}
-    parameters = {
-        key: Parameter(key, tuple(v.const_value.shape.numpy()), v.const_value.dtype.name)
-        for key, v in initializers.items()
-        if v.const_value is not None and v.const_value.dtype.is_floating_point()
-    }
+    parameters, sums = (
+        {
+            key: Parameter(key, tuple(v.const_value.shape.numpy()), v.const_value.dtype.name)
+            for key, v in initializers.items()
+            if v.const_value is not None and wanted(v.const_value.dtype)
+        }
+        for wanted in (holds_data, lambda dtype: dtype == ir.DataType.INT32)
+    )
     graph = Graph(
         model=model,
         nodes=(),
         inputs=names_of(model.graph.inputs),
         outputs=names_of(model.graph.outputs),
         shapes=pass_one.shapes,
+        dtypes=pass_one.dtypes,
         parameters=parameters,
-        constants=constants & parameters.keys(),
+        sums=sums,
+        constants=constants & (parameters.keys() | sums.keys()),
         known=known,
         static=static,
         dynamic=dynamic,
@@ -116,10 +121,10 @@ def _view(model: ir.Model, name: str, given: Mapping[str, Sequence[int]], consta
         source=name,
         notes=tuple(notes),
     )
-    return replace(graph, nodes=tuple(_nodes(model, graph, pass_one.floats)))
+    return replace(graph, nodes=tuple(_nodes(model, graph, pass_one.data)))
 
 
-def _nodes(model: ir.Model, graph: Graph, floats: set[str]) -> Iterator[Node]:
+def _nodes(model: ir.Model, graph: Graph, data: set[str]) -> Iterator[Node]:
     """The nodes that the outputs depend on, settled arithmetic on shapes left out: its results are constants."""
     settled = {key: key in graph.derived for key in graph.known if graph.static[key].all()}
     needed, kept = set(graph.outputs), []
@@ -129,28 +134,10 @@ def _nodes(model: ir.Model, graph: Graph, floats: set[str]) -> Iterator[Node]:
             continue
         kept.append(node)
         needed.update(n for n in (*names_of(node.inputs), *captured_by(node)) if not settled.get(n))
+    known = {key: value for key, value in graph.known.items() if key in settled}
     for node in reversed(kept):
-        version = node.version or model.opset_imports.get(node.domain, 0)
-        entry = schema_of(node.domain, node.op_type, version)
-        attributes = dict(entry[2]) if entry else {}
-        attributes.update({k: a.value for k, a in node.attributes.items()})
-        inputs, outputs = names_of(node.inputs), names_of(node.outputs)
-        yield Node(
-            type=node.op_type,
-            domain=node.domain,
-            version=version,
-            name=node.name or "",
-            inputs=inputs,
-            outputs=outputs,
-            attributes=attributes,
-            formal=entry[1] if entry else (),
-            in_shapes=tuple(graph.shapes.get(i) if i else None for i in inputs),
-            out_shapes=tuple(graph.shapes.get(o) if o else None for o in outputs),
-            known=tuple(graph.known[i] if i in graph.known and graph.static[i].all() else None for i in inputs),
-            partial=tuple(graph.known.get(i) if i else None for i in inputs),
-            captured=captured_by(node),
-            counted=any(o in floats and o not in settled for o in outputs),
-        )
+        counted = any(o in data and o not in settled for o in names_of(node.outputs))
+        yield as_node(model, node, graph.shapes, known, graph.known, counted)
 
 
 def _bind_inputs(

@@ -19,13 +19,14 @@ LAYERS = """
 errors
 axes polynomial arithmetic
 notation positions graph
+rules
 infer
 checks
 model
-rules
 propagate
 cost grouping
 analysis
+quantised
 budget structure importance graphs
 search penalty
 surgery

@@ -131,7 +131,7 @@ def test_permuted_channels_give_permuted_outputs(case: Case) -> None:
     plain = run_node(case.row, node, inputs, constants)
     other = run_node(case.row, node, permuted(inputs), permuted(constants))
     for name, before, after in zip(node.output, plain, other, strict=True):
-        if case.row.op not in ("Shape", "Size"):
+        if name in analysis.rows:
             before = moved(before, analysis.rows[name], image)
         np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-5)
 

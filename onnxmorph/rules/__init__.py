@@ -1,8 +1,16 @@
 """The rule table: what each ONNX op says about its axes. Importing it enters every rule."""
 
-from onnxmorph.rules import compute, movement, norms, pointwise, reductions, reshape
-from onnxmorph.rules.table import TABLE, Cost, Rule, Spec, Take, Write
+from onnxmorph.rules import (
+    compute,
+    movement,
+    norms,
+    pointwise,
+    quantised,
+    reductions,
+    reshape,
+)
+from onnxmorph.rules.table import TABLE, Cost, Pin, Quantised, Rule, Schema, Spec, Take, Write
 
-__all__ = ["TABLE", "Cost", "Rule", "Spec", "Take", "Write"]
+__all__ = ["TABLE", "Cost", "Pin", "Quantised", "Rule", "Schema", "Spec", "Take", "Write"]
 
-_ENTERED = (compute, movement, norms, pointwise, reductions, reshape)
+_ENTERED = (compute, movement, norms, pointwise, quantised, reductions, reshape)

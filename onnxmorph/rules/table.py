@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import NDArray
 
 from onnxmorph.graph import Node
@@ -40,15 +42,51 @@ class Take:
 
 
 @dataclass(frozen=True)
+class Pin:
+    """An attribute whose default follows from the size of `factor`: where that changes it keeps the `value` it had."""
+
+    parameter: str
+    value: float
+    factor: str
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """Inputs that make up one quantised tensor: ``scale * (data - zero)``; None for a scale of 1, a zero of 0.
+
+    ``data`` is None where the quantised tensor is what the op writes.
+    """
+
+    data: int | None
+    scale: int | None = None
+    zero: int | None = None
+
+
+@dataclass(frozen=True)
+class Schema:
+    """An op that onnx does not know: the names of its inputs, the defaults of its attributes, its outputs' types.
+
+    ``like[j]`` says where output j has its type from: the first of these inputs that is there, or a type. The last
+    entry serves all further outputs.
+    """
+
+    inputs: tuple[str, ...]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    like: tuple[tuple[int | ir.DataType, ...], ...] = ((0,),)
+
+
+@dataclass(frozen=True)
 class Cost:
     """``count * product of the factors`` floating-point operations; ``macs`` marks multiply-accumulates (2 each).
 
-    A node that the rule refuses costs ``count`` for every element that it writes.
+    ``factors`` may be a sum of products, ``"m n k + m n"``; ``plus`` adds what is counted otherwise. A node that the
+    rule refuses costs ``count`` for every element that it writes.
     """
 
     factors: str
     count: int = 1
     macs: bool = False
+    plus: Cost | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +94,7 @@ class Spec:
     """A rule bound to one node: its equation, the sizes that its attributes give, and its consequences.
 
     ``fresh`` names factors of the output whose positions the op itself makes (padding), free to go.
+    ``pins`` are defaults that must not follow a size.
     ``refuse`` is set instead of everything else where the rule does not cover the node: (code, reason).
     """
 
@@ -64,6 +103,7 @@ class Spec:
     writes: tuple[Write, ...] = ()
     takes: tuple[Take, ...] = ()
     fresh: tuple[str, ...] = ()
+    pins: tuple[Pin, ...] = ()
     refuse: tuple[str, str] | None = None
 
 
@@ -72,11 +112,13 @@ class Rule:
     """One entry of the table.
 
     ``bind`` gives the Spec of a node. ``cost`` is in the factors of the equation and of ``Spec.sizes``.
-    ``roles`` says what the inputs of a norm are: scale, shift, state (running statistics, not a parameter).
+    ``roles`` says what the inputs of a norm are: scale, shift, state (running statistics, not a parameter); a
+    "quantiser" is the scale or zero point of a quantised tensor, and no parameter either.
     ``weights`` are the inputs that the `classic` count of parameters takes. ``view`` marks ops that move
     nothing. ``elementwise`` marks functions of single positions, which map constants to constants.
     ``keeps`` marks ops that map constant channels to the same constants (moving, pooling).
     ``bias`` is the input that is added to the result, ``additive`` an op that adds its inputs.
+    ``quantised`` says which inputs are quantised, ``schema`` what onnx does not know of the op.
     ``reads_shape`` marks ops whose output is the shape of their input. ``fixed`` is the (code, reason) of an op
     whose axes always stay.
     """
@@ -94,6 +136,8 @@ class Rule:
     reads_shape: bool = False
     domain: str = ""
     fixed: tuple[str, str] | None = None
+    quantised: tuple[Quantised, ...] = ()
+    schema: Schema | None = None
 
 
 TABLE: dict[tuple[str, str], Rule] = {}
@@ -121,16 +165,19 @@ def rule(
     additive: bool = False,
     reads_shape: bool = False,
     domain: str = "",
+    quantised: Sequence[Quantised] = (),
+    schema: Schema | None = None,
 ) -> None:
     """Enter one rule for several ops (names separated by spaces)."""
     bind = _constant(equation) if isinstance(equation, str) else equation
+    steps = {i: "quantiser" for q in quantised for i in (q.scale, q.zero) if i is not None}
     for op in ops.split():
         add(
             Rule(
                 op,
                 bind,
                 cost,
-                roles or {},
+                {**(roles or {}), **steps},
                 tuple(weights),
                 view,
                 elementwise,
@@ -139,14 +186,18 @@ def rule(
                 additive,
                 reads_shape,
                 domain,
+                quantised=tuple(quantised),
+                schema=schema,
             )
         )
 
 
-def fixed(ops: str, code: str, reason: str, cost: Cost | None = None, *, domain: str = "") -> None:
+def fixed(
+    ops: str, code: str, reason: str, cost: Cost | None = None, *, domain: str = "", schema: Schema | None = None
+) -> None:
     """Enter ops whose axes always stay, and why; `reason` is the rest of the sentence "the op …"."""
     for op in ops.split():
-        add(Rule(op, lambda node: refuse(code, reason), cost, domain=domain, fixed=(code, reason)))
+        add(Rule(op, lambda node: refuse(code, reason), cost, domain=domain, fixed=(code, reason), schema=schema))
 
 
 def _constant(equation: str) -> Callable[[Node], Spec]:

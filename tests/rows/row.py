@@ -30,11 +30,12 @@ class Act:
 
 @dataclass(frozen=True)
 class Weight:
-    """A floating-point initializer with values in [low, high]."""
+    """An initializer with values in [low, high], of the type `kind`."""
 
     shape: tuple[int, ...]
     low: float = -1.0
     high: float = 1.0
+    kind: int = TensorProto.FLOAT
 
 
 Constant = NDArray[Any]
@@ -89,6 +90,8 @@ class Row:
                 names.append(f"a{i}")
             elif isinstance(given, Weight):
                 values = rng.uniform(given.low, given.high, given.shape).astype(np.float32)
+                if given.kind != TensorProto.FLOAT:
+                    values = np.rint(values).astype(helper.tensor_dtype_to_np_dtype(given.kind))
                 names.append(initializer(f"w{i}", values))
             else:
                 names.append("" if given is None else initializer(f"c{i}", given))
