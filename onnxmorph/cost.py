@@ -80,8 +80,9 @@ def count_costs(
         node, rule = plan.node, plan.rule
         flops: Terms = {}
         macs: Terms = {}
-        if rule is not None and rule.cost is not None and node.counted:
-            flops, macs = _operations(rule.cost, plan, of, sizes)
+        cost = plan.spec.cost or (rule.cost if rule is not None else None)
+        if cost is not None and node.counted:
+            flops, macs = _operations(cost, plan, of, sizes)
         own = [n for n in dict.fromkeys(node.inputs) if n in parameters and n not in charged]
         charged.update(own)
         counted = {n: elements(n, parameters[n].shape) for n in own if roles.get(n) not in UNCOUNTED}

@@ -70,9 +70,9 @@ def _stored(analysis: Analysis, plan: Plan, data: int, index: int | None, absent
         return None
     array = graph.weights(name).astype(np.float64)
     assert plan.equation is not None
-    axes, target = plan.equation.inputs[index], plan.equation.inputs[data]
     if array.size == 1:
         return array.reshape(())
+    axes, target = plan.equation.inputs[index], plan.equation.inputs[data]
     shape = node.in_shapes[data]
     return None if axes is None or target is None or shape is None else _aligned(array, axes, target, shape)
 

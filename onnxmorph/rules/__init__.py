@@ -2,6 +2,9 @@
 
 from onnxmorph.rules import (
     compute,
+    contrib,
+    contrib_attention,
+    contrib_quantised,
     movement,
     norms,
     pointwise,
@@ -13,4 +16,15 @@ from onnxmorph.rules.table import TABLE, Cost, Pin, Quantised, Rule, Schema, Spe
 
 __all__ = ["TABLE", "Cost", "Pin", "Quantised", "Rule", "Schema", "Spec", "Take", "Write"]
 
-_ENTERED = (compute, movement, norms, pointwise, quantised, reductions, reshape)
+_ENTERED = (
+    compute,
+    contrib,
+    contrib_attention,
+    contrib_quantised,
+    movement,
+    norms,
+    pointwise,
+    quantised,
+    reductions,
+    reshape,
+)

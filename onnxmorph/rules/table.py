@@ -94,7 +94,7 @@ class Spec:
     """A rule bound to one node: its equation, the sizes that its attributes give, and its consequences.
 
     ``fresh`` names factors of the output whose positions the op itself makes (padding), free to go.
-    ``pins`` are defaults that must not follow a size.
+    ``pins`` are defaults that must not follow a size. ``cost`` stands in for the rule's where it depends on the node.
     ``refuse`` is set instead of everything else where the rule does not cover the node: (code, reason).
     """
 
@@ -104,6 +104,7 @@ class Spec:
     takes: tuple[Take, ...] = ()
     fresh: tuple[str, ...] = ()
     pins: tuple[Pin, ...] = ()
+    cost: Cost | None = None
     refuse: tuple[str, str] | None = None
 
 

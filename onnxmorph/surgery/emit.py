@@ -17,7 +17,7 @@ from onnx_ir.passes import common as passes
 
 from onnxmorph.analysis import Analysis
 from onnxmorph.axes import Array
-from onnxmorph.graph import Node, read
+from onnxmorph.graph import Node, holds_data, read
 from onnxmorph.notation import parse_term, size_of
 from onnxmorph.positions import count, take
 from onnxmorph.propagate import Plan
@@ -127,6 +127,9 @@ class Emitter:
             self.write(plan, write, sizes)
         for each in plan.spec.takes:
             self.reindex(plan, rows, each)
+        for pin in plan.spec.pins:
+            if sizes[pin.factor] != plan.sizes[pin.factor]:
+                self.node(plan.node).attributes[pin.parameter] = ir.AttrFloat32(pin.parameter, pin.value)
 
     def write(self, plan: Plan, write: Write, sizes: Mapping[str, int]) -> None:
         """Bring one parameter that holds sizes up to date."""
@@ -237,7 +240,7 @@ class Emitter:
         first = self.graph[0]
         for value in self.frozen:
             tensor = value.const_value
-            if tensor is None or not tensor.dtype.is_floating_point():
+            if tensor is None or not (holds_data(tensor.dtype) or value.name in self.analysis.parameters):
                 continue
             node = ir.Node("", "Constant", [], [ir.AttrTensor("value", tensor)])
             value.replace_all_uses_with(node.outputs[0])

@@ -224,6 +224,7 @@ class _Folding:
         assert plan.rule is not None
         node = plan.node
         plain = node.attributes.get("alpha", 1) == node.attributes.get("beta", 1) == 1
+        plain &= not node.attributes.get("activation")  # nothing behind it adds to its sum
         if plan.rule.bias is not None and plan.rule.bias < len(node.inputs) and plain:
             return self.add(node.inputs[plan.rule.bias], delta)
         following = self.readers.get(node.outputs[0], [])
@@ -237,7 +238,8 @@ class _Folding:
         return bool(following[0].rule.additive and others) and self.add(others[0], delta)
 
     def add(self, name: str, delta: Values) -> bool:
-        if name not in self.analysis.parameters or len(self.readers[name]) != 1:
+        parameter = self.analysis.parameters.get(name)
+        if parameter is None or parameter.quantised or len(self.readers[name]) != 1:
             return False
         before = self.changed.get(name, self.analysis.graph.weights(name))
         if before.size != delta.size:

@@ -65,9 +65,10 @@ def _share(analysis: Analysis, copies: Array, weights: Weights, rng: np.random.G
             yield f"{plan.node} averages over channels that were not copied equally often"
         elif any((times > 1).any() for times in copied) and not (plan.rule and (plan.rule.roles or plan.rule.keeps)):
             yield f"{plan.node} shares out one total among copied channels"
+        macs = plan.rule is not None and plan.rule.cost is not None and plan.rule.cost.macs
         for factor in _summed(plan):
             of = rows.get(factor)
-            if of is not None and (copies[of] > 1).any() and factor not in plan.equation.averaged:
+            if of is not None and (copies[of] > 1).any() and (factor not in plan.equation.averaged or macs):
                 reading = _weight_of(analysis, plan, factor, of, producers, readers)
                 if reading is None:
                     yield f"{plan.node} sums over copied channels and has no weight of its own to share out"

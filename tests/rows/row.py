@@ -12,8 +12,11 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+
+from onnxmorph.surgery.verify import run_session
 
 PROBES = 8  # sums of every output with different weights
 
@@ -61,6 +64,7 @@ class Row:
     zero: bool = True
     batch: int | str = 1
     domain: str = ""
+    absent: tuple[int, ...] = ()  # outputs that are left out
 
     @property
     def opsets(self) -> list[onnx.OperatorSetIdProto]:
@@ -95,13 +99,13 @@ class Row:
                 names.append(initializer(f"w{i}", values))
             else:
                 names.append("" if given is None else initializer(f"c{i}", given))
-        outputs = [f"y{j}" for j in range(self.outputs)]
+        outputs = ["" if j in self.absent else f"y{j}" for j in range(self.outputs)]
         nodes.append(helper.make_node(self.op, names, outputs, name="subject", domain=self.domain, **self.attributes))
         graph = helper.make_graph(nodes, "row", inputs, [], initializers)
         model = helper.make_model(graph, opset_imports=self.opsets, ir_version=10)
         like = ["a0"] if self.op == "GroupNormalization" else outputs  # for which onnx infers nothing
-        for j, (kind, shape) in enumerate(_types(model, like)):
-            self._probe(model.graph, rng, j, kind, shape)
+        for name, (kind, shape) in zip(filter(None, outputs), _types(model, [n for n in like if n]), strict=True):
+            self._probe(model.graph, rng, int(name[1:]), kind, shape)
         return model
 
     def _probe(self, graph: onnx.GraphProto, rng: np.random.Generator, j: int, kind: int, shape: list[int]) -> None:
@@ -127,10 +131,20 @@ class Row:
 
 
 def _types(model: onnx.ModelProto, names: list[str]) -> list[tuple[int, list[int]]]:
-    """Element type and shape of tensors; a dynamic size counts 1."""
+    """Element type and shape of tensors; a dynamic size counts 1. What onnx cannot tell, ONNX Runtime shows."""
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
     found = {v.name: v.type.tensor_type for v in inferred.graph.value_info}
+    if any(not found[n].elem_type if n in found else True for n in names):
+        shown = onnx.ModelProto()
+        shown.CopyFrom(model)
+        shown.graph.output.extend(onnx.ValueInfoProto(name=n) for n in names)
+        arrays = run_session(ir.from_proto(shown))({v.name: np.ones(_ones(v), np.float32) for v in model.graph.input})
+        return [(helper.np_dtype_to_tensor_dtype(a.dtype), list(a.shape)) for a in arrays]
     return [(found[n].elem_type, [d.dim_value or 1 for d in found[n].shape.dim]) for n in names]
+
+
+def _ones(value: onnx.ValueInfoProto) -> list[int]:
+    return [1] * len(value.type.tensor_type.shape.dim)
 
 
 # ---------------------------------------------------------------- what the table is written with
