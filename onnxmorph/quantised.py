@@ -41,8 +41,9 @@ def steps_of(analysis: Analysis) -> Mapping[str, Steps]:
                 continue
             scale = _stored(analysis, plan, q.data, q.scale, PLAIN.scale)
             zero = _stored(analysis, plan, q.data, q.zero, PLAIN.zero)
-            if scale is not None and zero is not None:
-                found.setdefault(plan.node.inputs[q.data], Steps(scale, zero))
+            times = _stored(analysis, plan, q.data, q.times, PLAIN.scale)
+            if scale is not None and zero is not None and times is not None:
+                found.setdefault(plan.node.inputs[q.data], Steps(scale * times, zero))
         steps = found.get(plan.node.outputs[0], PLAIN)
         if plan.rule.keeps and steps is not PLAIN and steps.scale.size == steps.zero.size == 1:
             for name in plan.node.inputs:

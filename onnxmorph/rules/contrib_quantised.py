@@ -115,7 +115,7 @@ contrib(
     like=((7,),),
     weights=[3],
     bias=8,
-    quantised=[*WEIGHT, Quantised(8), Quantised(None, 6, 7)],
+    quantised=[*WEIGHT, Quantised(8, 1, None, 4), Quantised(None, 6, 7)],
 )
 contrib("QLinearAdd QLinearMul", BINARY, "a..., _, _, a... -> a...", Cost("a"), quantised=WEIGHT)
 contrib("QLinearLeakyRelu", UNARY, "a... -> a...", Cost("a"), defaults={"alpha": 0.01}, quantised=ONE)
@@ -155,7 +155,7 @@ contrib(
     like=((8, ir.DataType.FLOAT),),
     weights=[3],
     bias=6,
-    quantised=[*WEIGHT, Quantised(6)],
+    quantised=[*WEIGHT, Quantised(6, 1, None, 4)],
 )
 contrib(
     "DynamicQuantizeMatMul",

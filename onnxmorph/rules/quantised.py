@@ -109,7 +109,7 @@ rule(
     Cost("n g o i k z", 2, macs=True),
     weights=[3],
     bias=8,
-    quantised=[*WEIGHT, Quantised(8), Quantised(None, 6, 7)],
+    quantised=[*WEIGHT, Quantised(8, 1, None, 4), Quantised(None, 6, 7)],
 )
 rule(
     "ConvInteger",

@@ -54,12 +54,13 @@ class Pin:
 class Quantised:
     """Inputs that make up one quantised tensor: ``scale * (data - zero)``; None for a scale of 1, a zero of 0.
 
-    ``data`` is None where the quantised tensor is what the op writes.
+    ``data`` is None where the quantised tensor is what the op writes. ``times`` is a second scale.
     """
 
     data: int | None
     scale: int | None = None
     zero: int | None = None
+    times: int | None = None
 
 
 @dataclass(frozen=True)

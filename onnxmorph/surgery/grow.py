@@ -20,6 +20,7 @@ from onnxmorph.axes import Array
 from onnxmorph.notation import Factor, Term, factors
 from onnxmorph.positions import count, take
 from onnxmorph.propagate import Plan
+from onnxmorph.quantised import PLAIN, steps_of
 
 Weights = dict[str, NDArray[Any]]
 
@@ -56,6 +57,7 @@ def _share(analysis: Analysis, copies: Array, weights: Weights, rng: np.random.G
     """Share out the weights that read copies; what cannot be shared out is yielded as a note."""
     producers = {o: plan for plan in analysis.plans for o in plan.node.outputs if o}
     readers = Counter(name for plan in analysis.plans for name in set(plan.node.inputs))
+    steps = steps_of(analysis)
     found: dict[_Reading, list[Plan]] = {}
     for plan, rows in zip(analysis.plans, analysis.factor_rows, strict=True):
         if not plan.node.counted or plan.equation is None:
@@ -81,19 +83,45 @@ def _share(analysis: Analysis, copies: Array, weights: Weights, rng: np.random.G
             continue
         plan = plans[0]
         rows = analysis.factor_rows[analysis.plans.index(plan)]
-        old = take(cast(Array, rows[reading.factor]), copies).old
-        share = rng.uniform(0.5, 1.5, len(old))
-        share /= np.bincount(old, share)[old]
+        bounds = _bounds(take(cast(Array, rows[reading.factor]), copies).old, rng)
         shape = [1] * weights[reading.name].ndim
         if reading.term is not None:  # the weight's axis may have other factors, e.g. (g i)
-            parts = [
-                share if f.name == reading.factor else np.ones(_new_size(plan, rows.get(f.name), f.name, copies))
-                for f in factors(reading.term)
-            ]
-            share = reduce(np.multiply.outer, parts).reshape(-1)
-        shape[reading.axis] = len(share)
+            ones = {f.name: np.ones(_new_size(plan, rows.get(f.name), f.name, copies)) for f in factors(reading.term)}
+            terms = [[b if n == reading.factor else one for n, one in ones.items()] for b in bounds]
+            bounds = [reduce(np.multiply.outer, parts).reshape(-1) for parts in terms]
+        shape[reading.axis] = len(bounds[0])
+        start, end = (b.reshape(shape) for b in bounds)
         array = weights[reading.name]
-        weights[reading.name] = (array * share.reshape(shape)).astype(array.dtype)
+        if analysis.parameters[reading.name].quantised:  # whole numbers that add up to the original
+            zero = _widened(analysis, reading.name, steps.get(reading.name, PLAIN).zero, copies)
+            value = array.astype(np.float64) - zero
+            shared = np.rint(end * value) - np.rint(start * value) + zero
+        else:
+            shared = array * (end - start)
+        weights[reading.name] = shared.astype(array.dtype)
+
+
+def _bounds(old: Array, rng: np.random.Generator) -> list[NDArray[np.float64]]:
+    """Cuts [0, 1] among the copies of every position, unequally: where the part of each starts, and where it ends."""
+    share = rng.uniform(0.5, 1.5, len(old))
+    order = np.argsort(old, kind="stable")
+    share, groups = share[order] / np.bincount(old, share)[old[order]], old[order]
+    first = np.flatnonzero(np.append(True, groups[1:] != groups[:-1]))
+    total = np.cumsum(share)
+    before = np.repeat((total - share)[first], np.diff(np.append(first, len(old))))
+    end = total - before
+    end[np.append(first[1:], len(old)) - 1] = 1
+    start = np.append(0, end[:-1])
+    start[first] = 0
+    return [bound[np.argsort(order)] for bound in (start, end)]
+
+
+def _widened(analysis: Analysis, name: str, steps: NDArray[Any], copies: Array) -> NDArray[Any]:
+    """The scales or zero points of a parameter, for its new shape."""
+    for axis, rows in enumerate(analysis.rows[name]):
+        if rows is not None and steps.ndim and steps.shape[axis] > 1:
+            steps = steps.take(take(rows, copies).old, axis)
+    return steps
 
 
 @dataclass(frozen=True)
@@ -133,7 +161,8 @@ def _weight_of(
             return _Reading(name, at[0], factor, None if isinstance(term, Factor) else term)
         while name in producers and readers[name] == 1:  # a weight that is only moved on its way here
             source = producers[name]
-            labelled = [n for n in source.node.inputs if analysis.rows.get(n) is not None]
+            read = [n for n in source.node.inputs if analysis.roles.get(n) != "quantiser"]
+            labelled = [n for n in read if analysis.rows.get(n) is not None]
             if source.rule is None or source.equation is None or source.rule.cost is not None or len(labelled) != 1:
                 break
             name = labelled[0]
@@ -146,6 +175,8 @@ def _weight_of(
 
 def _draw(analysis: Analysis, copies: Array, weights: Weights, rng: np.random.Generator) -> None:
     """Overwrite every slice of a copy by fresh weights."""
+    steps = steps_of(analysis)
+    plain = {p.node.outputs[0]: p.node.inputs[0] for p in analysis.plans if p.rule and p.rule.view and p.rule.quantised}
     for plan, rows in zip(analysis.plans, analysis.factor_rows, strict=True):
         if plan.rule is None or not plan.rule.weights or plan.equation is None:
             continue
@@ -155,10 +186,15 @@ def _draw(analysis: Analysis, copies: Array, weights: Weights, rng: np.random.Ge
             if plan.equation is not None and not factor.startswith("y"):
                 fan_in *= _new_size(plan, of, factor, copies)
         for i in plan.rule.weights:
-            name = plan.node.inputs[i]
+            name = plain.get(plan.node.inputs[i], plan.node.inputs[i])
             if name not in weights:
                 continue
             fresh = rng.normal(0, np.sqrt(2 / fan_in), weights[name].shape)
+            if analysis.parameters[name].quantised:
+                own = steps.get(name, PLAIN)
+                scale, zero = (_widened(analysis, name, each, copies) for each in (own.scale, own.zero))
+                there = weights[name].astype(np.float64)
+                fresh = np.clip(np.rint(fresh / scale + zero), there.min(), there.max())
             new = np.zeros(fresh.shape, bool)
             for axis, of in enumerate(analysis.rows[name]):
                 if of is not None:
