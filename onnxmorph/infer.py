@@ -137,6 +137,8 @@ def infer(model: ir.Model, name: str, inputs: Mapping[str, Shape]) -> Inferred:
             raise ModelError(f"{name}: initializer {key!r} has no value", code="model-initializer")
         shape = list(tensor.shape.numpy())
         record(key, onnx.helper.make_tensor_type_proto(int(tensor.dtype), shape))
+        if tensor.dtype == ir.DataType.STRING:
+            continue
         if not holds_data(tensor.dtype) or tensor.size <= 1:
             found.known[key] = read(tensor, key)
         elif tensor.size <= 16:  # e.g. the scales of a Resize: a shape depends on them

@@ -23,6 +23,7 @@ from onnxmorph.checks import check_functions, check_tensors, check_values, check
 from onnxmorph.errors import ModelError, OutputError
 from onnxmorph.graph import Graph, Node, Parameter, Shape, holds_data
 from onnxmorph.infer import as_node, captured_by, infer, names_of, root_cause
+from onnxmorph.sparse import dense
 
 SINGLE_FILE = 1_500_000_000  # bytes of weights; a protobuf ends at 2 GB
 
@@ -44,6 +45,9 @@ def load(source: Source, shapes: Mapping[str, Sequence[int]] | None = None) -> G
     check_tensors(model, name)
     check_functions(model, name)
     model = passes.InlinePass()(model).model
+    # A value that a caller could replace is a weight all the same; before IR 4 every initializer had to be an input.
+    model = passes.RemoveInitializersFromInputsPass()(model).model
+    model.ir_version = max(model.ir_version or 0, 4)
     constants = frozenset(v.name or "" for n in model.graph if n.op_type == "Constant" for v in n.outputs)
     lift = passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)
     model = passes.RemoveUnusedNodesPass()(lift(model).model).model
@@ -63,9 +67,11 @@ def _read(source: Source) -> tuple[ir.Model, str]:
     if not proto and not path.is_file():
         raise ModelError(f"{path}: there is no such file", code="model-missing")
     try:
-        # An absolute path names the folder beyond which onnx-ir reads no weights.
-        model = ir.from_proto(source) if isinstance(source, onnx.ModelProto) else ir.load(path.absolute())
-    except MemoryError:
+        whole = source if isinstance(source, onnx.ModelProto) else onnx.load(path, load_external_data=False)
+        model = ir.from_proto(dense(whole, str(path)))
+        if not proto:  # an absolute path: it names the folder beyond which onnx-ir reads no weights
+            ir.external_data.set_base_dir(model.graph, path.absolute().parent)
+    except (MemoryError, ModelError):
         raise
     except Exception as e:  # protobuf, IR and I/O errors share no base class
         message = f"{path}: not a readable ONNX model ({root_cause(e)}); export or copy it again"

@@ -23,7 +23,6 @@ from rich.text import Text
 from onnxmorph.analysis import Analysis, Group
 from onnxmorph.cost import NAMES
 from onnxmorph.surgery import Morphed, Verification
-from onnxmorph.surgery.verify import TOLERANCE
 
 Document = dict[str, Any]
 GROUPS = 20  # rows of the table of groups
@@ -278,7 +277,7 @@ def verification_document(of: Verification) -> Document:
 
     return {
         "difference": number(of.difference),
-        "tolerance": TOLERANCE,
+        "tolerance": of.tolerance,
         "ok": of.ok,
         "folded": number(of.folded),
         "outputs": {name: number(value) for name, value in of.outputs.items()},
@@ -289,7 +288,7 @@ def verification_document(of: Verification) -> Document:
 def verification(of: Verification, small: Path) -> list[RenderableType]:
     """What ``verify`` shows: the verdict in one line, and what it rests on."""
     verdict = "equals" if of.ok else "DIFFERS FROM"
-    measured = f"Largest relative difference {of.difference:.2g}, limit {TOLERANCE:g}"
+    measured = f"Largest relative difference {of.difference:.2g}, limit {of.tolerance:g}"
     lines = [f"{measured}, {_plural(of.samples, 'random input')}."]
     if of.folded:
         lines.append(f"Constants of removed channels, folded into biases, moved the output by {of.folded:.2g}.")

@@ -21,7 +21,7 @@ axes polynomial arithmetic
 notation positions graph
 rules
 infer
-checks
+checks sparse
 model
 propagate
 cost grouping

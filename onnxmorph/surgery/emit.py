@@ -65,7 +65,6 @@ class Emitter:
         self.lower_constants()
         self.graph.sort()
         passes.RemoveUnusedNodesPass()(self.model)
-        self.model.ir_version = max(self.model.ir_version or 0, 4)  # before 4, initializers had to be inputs too
         return self.model
 
     # -- parameters ----------------------------------------------------------------------------
