@@ -105,17 +105,17 @@ def test_channels_matter_as_much_as_in_the_plain_network(net: str, scheme: str) 
         assert np.corrcoef(a, b)[0, 1] > 0.95
 
 
-@pytest.mark.parametrize("scheme", ["qdq_channel", "operators_tensor", "operators_channel", "qdq_tensor"])
+@pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_widened_network_computes_the_same(scheme: str) -> None:
     """Integers are shared out without a rest; floats between them are summed up in another order."""
     analysis = analysis_of("convolutions", scheme)
-    wide = scale(analysis, "flops=300%")
-    assert not wide.notes
-    assert min(wide.structure.widths / analysis.widths) > 1.5
+    wide = scale(analysis, "flops=1000%")
+    assert not [note for note in wide.notes if not note.startswith("statistics")]
+    assert min(wide.structure.widths / analysis.widths) > 3  # two parts always add up
     feeds = random_inputs(analysis.graph, np.random.default_rng(0))
     before, after = (run_session(m)(feeds)[0] for m in (analysis.graph.model, wide.model))
     step = np.diff(np.unique(before)).min() if scheme.startswith("qdq") else 0
-    assert np.abs(before - after).max() <= 1.5 * step
+    assert np.abs(before - after).max() <= 1.5 * step + (1e-6 if scheme.startswith("dynamic") else 0)
 
 
 def test_new_channels_can_be_drawn() -> None:

@@ -102,7 +102,8 @@ WEIGHT = Quantised(0, 1, 2), Quantised(3, 4, 5)
 
 rule("QuantizeLinear", linear, view=True, elementwise=True, quantised=[Quantised(None, 1, 2)])
 rule("DequantizeLinear", linear, view=True, elementwise=True, quantised=[Quantised(0, 1, 2)])
-rule("DynamicQuantizeLinear", "{a...} -> a..., _, _", Cost("a", 3))  # its scale is of the live positions
+# Its scale is that of the live positions.
+rule("DynamicQuantizeLinear", "{a...} -> a..., _, _", Cost("a", 3), quantised=[Quantised(None)])
 rule(
     "QLinearConv",
     qlinear_conv,

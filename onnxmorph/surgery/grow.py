@@ -21,6 +21,7 @@ from onnxmorph.notation import Factor, Term, factors
 from onnxmorph.positions import count, take
 from onnxmorph.propagate import Plan
 from onnxmorph.quantised import PLAIN, steps_of
+from onnxmorph.rules import Rule
 
 Weights = dict[str, NDArray[Any]]
 
@@ -60,14 +61,15 @@ def _share(analysis: Analysis, copies: Array, weights: Weights, rng: np.random.G
     steps = steps_of(analysis)
     found: dict[_Reading, list[Plan]] = {}
     for plan, rows in zip(analysis.plans, analysis.factor_rows, strict=True):
-        if not plan.node.counted or plan.equation is None:
+        if not plan.node.counted or plan.equation is None or plan.rule is None:
             continue
-        copied = [copies[r].prod(1) for n in plan.equation.averaged if (r := rows[n]) is not None]
+        over = () if any(q.data is None for q in plan.rule.quantised) else plan.equation.averaged  # a range stays
+        copied = [copies[r].prod(1) for n in over if (r := rows[n]) is not None]
         if any(len(np.unique(times[times > 0])) > 1 for times in copied):
             yield f"{plan.node} averages over channels that were not copied equally often"
-        elif any((times > 1).any() for times in copied) and not (plan.rule and (plan.rule.roles or plan.rule.keeps)):
+        elif any((times > 1).any() for times in copied) and _has_one_total(plan.rule):
             yield f"{plan.node} shares out one total among copied channels"
-        macs = plan.rule is not None and plan.rule.cost is not None and plan.rule.cost.macs
+        macs = _multiplies(plan.rule)
         for factor in _summed(plan):
             of = rows.get(factor)
             if of is not None and (copies[of] > 1).any() and (factor not in plan.equation.averaged or macs):
@@ -99,6 +101,16 @@ def _share(analysis: Analysis, copies: Array, weights: Weights, rng: np.random.G
         else:
             shared = array * (end - start)
         weights[reading.name] = shared.astype(array.dtype)
+
+
+def _multiplies(rule: Rule) -> bool:
+    return rule.cost is not None and rule.cost.macs
+
+
+def _has_one_total(rule: Rule) -> bool:
+    """Whether an op that averages shares out a total (a softmax); a mean and a norm are as they were."""
+    norm = any(role != "quantiser" for role in rule.roles.values())
+    return not (norm or rule.keeps or _multiplies(rule))
 
 
 def _bounds(old: Array, rng: np.random.Generator) -> list[NDArray[np.float64]]:
