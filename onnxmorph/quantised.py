@@ -39,9 +39,9 @@ def steps_of(analysis: Analysis) -> Mapping[str, Steps]:
         for q in plan.rule.quantised:
             if q.data is None or q.data >= len(plan.node.inputs):
                 continue
-            scale = _stored(analysis, plan, q.data, q.scale, PLAIN.scale)
-            zero = _stored(analysis, plan, q.data, q.zero, PLAIN.zero)
-            times = _stored(analysis, plan, q.data, q.times, PLAIN.scale)
+            scale = _values(analysis, plan, q.data, q.scale, PLAIN.scale)
+            zero = _values(analysis, plan, q.data, q.zero, PLAIN.zero)
+            times = _values(analysis, plan, q.data, q.times, PLAIN.scale)
             if scale is not None and zero is not None and times is not None:
                 found.setdefault(plan.node.inputs[q.data], Steps(scale * times, zero))
         steps = found.get(plan.node.outputs[0], PLAIN)
@@ -61,7 +61,18 @@ def real(analysis: Analysis, name: str, steps: Mapping[str, Steps]) -> NDArray[n
     return result
 
 
-def _stored(analysis: Analysis, plan: Plan, data: int, index: int | None, absent: NDArray[Any]) -> NDArray[Any] | None:
+def stored(analysis: Analysis) -> Mapping[str, str]:
+    """By the name of what is dequantised (or quantised), the parameter that it is made from."""
+    found: dict[str, str] = {}
+    for plan in analysis.plans:
+        if plan.rule is not None and plan.rule.view and plan.rule.quantised:
+            source = found.get(plan.node.inputs[0], plan.node.inputs[0])
+            if source in analysis.parameters:
+                found[plan.node.outputs[0]] = source
+    return found
+
+
+def _values(analysis: Analysis, plan: Plan, data: int, index: int | None, absent: NDArray[Any]) -> NDArray[Any] | None:
     """The values of a scale or zero point, aligned with the tensor that it belongs to; None if it is not known."""
     node, graph = plan.node, analysis.graph
     name = node.inputs[index] if index is not None and index < len(node.inputs) else ""

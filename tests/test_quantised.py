@@ -19,7 +19,7 @@ from onnxmorph.structure import Structure
 from onnxmorph.surgery.reference import masked
 from onnxmorph.surgery.verify import random_inputs, run_session
 from quantised_nets import NETS, SCHEMES, plain, quantised
-from tiny import integers, model, node, value
+from tiny import convnet, integers, model, node, value
 
 ALL = [(net, scheme) for net in NETS for scheme in SCHEMES]
 each = pytest.mark.parametrize(("net", "scheme"), ALL)
@@ -154,6 +154,52 @@ def test_the_structure_says_how_to_take_scales_along() -> None:
     name = next(n for n in analysis.parameters if n.endswith("first.weight_scale"))
     weight = next(n for n in analysis.parameters if n.endswith("first.weight_quantized"))
     assert structure.parameters[name][0] == structure.parameters[weight][0]
+
+
+@pytest.mark.parametrize("integers_too", [False, True])
+def test_what_silent_channels_say_is_folded_through_quantised_activations(integers_too: bool) -> None:
+    """Into a bias of floats, or of int32 in the steps of the products: the result is that of the original."""
+    proto = convnet()
+    graph = proto.graph
+
+    def array(name: str, values: object, kind: type = np.float32) -> None:
+        for tensor in [t for t in graph.initializer if t.name == name]:
+            graph.initializer.remove(tensor)
+        graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(values, kind), name))
+
+    array("scale", np.where(np.arange(16) > 9, 0, 1))
+    array("qs", 0.03125)
+    array("qz", 3, np.uint8)
+    second = next(n for n in graph.node if n.name == "second")
+    at = list(graph.node).index(second)
+    second.input[0] = "dq"
+    second.input.append("bias")
+    added = [node("QuantizeLinear", "e qs qz", "q"), node("DequantizeLinear", "q qs qz", "dq")]
+    if integers_too:
+        rng = np.random.default_rng(0)
+        array("k2q", rng.integers(-90, 90, (8, 16, 3, 3)), np.int8)
+        array("bq", rng.integers(-900, 900, 8), np.int32)
+        array("ws", rng.uniform(0.01, 0.02, 8))
+        array("bs", onnx.numpy_helper.to_array(graph.initializer[-1]) * 0.03125)
+        added += [node("DequantizeLinear", "k2q ws", "k2d", axis=0), node("DequantizeLinear", "bq bs", "bias", axis=0)]
+        second.input[1] = "k2d"
+    else:
+        array("bias", np.linspace(-1, 1, 8))
+    for each in reversed(added):
+        graph.node.insert(at, each)
+    analysis = analyze(proto)
+    copies = np.ones(analysis.channels + 1, np.int64)
+    first = next(g for g in analysis.groups if g.width == 16)
+    copies[first.start + 11 : first.start + 17] = 0
+    small = shrink(analysis, Structure.of(analysis, copies))
+    assert not small.notes
+    found = verify(analysis, small.model, small.structure)
+    assert found.difference < 1e-6 and found.folded > 0.05
+    feeds = random_inputs(analysis.graph, np.random.default_rng(0))
+    original, folded, zeroed = (
+        run_session(m)(feeds)[0] for m in (analysis.graph.model, small.model, masked(analysis, copies))
+    )
+    assert np.abs(original - folded).max() < 1e-3 * np.abs(original - zeroed).max()
 
 
 def test_a_shape_is_no_parameter_whatever_its_integers() -> None:

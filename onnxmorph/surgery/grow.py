@@ -20,7 +20,7 @@ from onnxmorph.axes import Array
 from onnxmorph.notation import Factor, Term, factors
 from onnxmorph.positions import count, take
 from onnxmorph.propagate import Plan
-from onnxmorph.quantised import PLAIN, steps_of
+from onnxmorph.quantised import PLAIN, steps_of, stored
 from onnxmorph.rules import Rule
 
 Weights = dict[str, NDArray[Any]]
@@ -188,7 +188,7 @@ def _weight_of(
 def _draw(analysis: Analysis, copies: Array, weights: Weights, rng: np.random.Generator) -> None:
     """Overwrite every slice of a copy by fresh weights."""
     steps = steps_of(analysis)
-    plain = {p.node.outputs[0]: p.node.inputs[0] for p in analysis.plans if p.rule and p.rule.view and p.rule.quantised}
+    plain = stored(analysis)
     for plan, rows in zip(analysis.plans, analysis.factor_rows, strict=True):
         if plan.rule is None or not plan.rule.weights or plan.equation is None:
             continue

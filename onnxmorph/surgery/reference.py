@@ -18,7 +18,7 @@ from onnxmorph.analysis import Analysis
 from onnxmorph.axes import Array, Mask
 from onnxmorph.notation import Factor, factors
 from onnxmorph.propagate import Plan
-from onnxmorph.quantised import PLAIN, steps_of
+from onnxmorph.quantised import PLAIN, steps_of, stored
 from onnxmorph.surgery.emit import Emitter
 
 
@@ -49,7 +49,8 @@ class _Reference:
         self.alive = emitter.copies > 0
         self.steps = steps_of(self.analysis)
         known = {n for n, p in self.analysis.parameters.items() if not p.quantised or n in self.steps}
-        self.silent = known  # tensors whose dead positions stand for zero, because a parameter does so
+        # Tensors whose dead positions stand for zero, because a parameter's do.
+        self.silent = known | {name for name, source in stored(self.analysis).items() if source in known}
         self.original: dict[str, str] = {}  # of every inserted tensor the one that it stands for
 
     def dead(self, name: str) -> list[tuple[int, Mask]]:
@@ -80,8 +81,6 @@ class _Reference:
     def silence(self, plan: Plan) -> None:
         """Zero the dead positions of activations that the op sums over, unless a parameter does so already."""
         assert plan.equation is not None and plan.rule is not None
-        if plan.rule.view and any(q.data == 0 for q in plan.rule.quantised) and plan.node.inputs[0] in self.silent:
-            self.silent.update(plan.node.outputs)
         kept = {f.name for axes in plan.equation.outputs for axis in axes or () for f in factors(axis)}
         kept |= {each.of for each in plan.spec.takes}
         if plan.rule.cost is not None and plan.rule.cost.macs:  # products: one factor that is zero will do
