@@ -183,6 +183,7 @@ contrib(
     Cost("a n k", 2, macs=True),
     defaults={"bits": 4, "accuracy_level": 0, "weight_prepacked": 0},
     weights=[1],
+    quantised=[Quantised(1, 2, 3)],
 )
 contrib(
     "MatMulBnb4",
@@ -191,6 +192,7 @@ contrib(
     Cost("a n k", 2, macs=True),
     defaults={"transB": 1, "training_mode": 0},
     weights=[1],
+    quantised=[Quantised(1, 2)],
 )
 fixed(
     "GatherBlockQuantized",
