@@ -233,7 +233,7 @@ class _Walk:
             return self.refuse(node, "unknown-shape", "a shape cannot be inferred", rule)
         for i, name in enumerate(node.inputs):
             if i < len(equation.inputs) and equation.inputs[i] is not None:
-                self.label(name)
+                self.label(name, any(i in (q.data, q.scale, q.zero) for q in rule.quantised))
                 if i in rule.roles and name in self.fresh:
                     self.roles[name] = rule.roles[i]
             elif i not in rule.unread:
@@ -257,9 +257,9 @@ class _Walk:
         labels = self.labels.get(name) or ()
         return name in self.graph.parameters or any(isinstance(each, np.ndarray) for each in labels)
 
-    def label(self, name: str) -> None:
+    def label(self, name: str, quantised: bool = False) -> None:
         """Give a parameter its fresh channels when it is first used as such."""
-        parameter = self.graph.parameters.get(name)
+        parameter = self.graph.parameters.get(name) or (self.graph.sums.get(name) if quantised else None)
         if parameter is not None and name not in self.labels:
             long = self.reasons.add("too-long", f"an axis of {name!r} has more than {LONGEST:,} positions", (name,))
             shape = parameter.shape

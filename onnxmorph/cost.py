@@ -1,9 +1,10 @@
 """Costs as polynomials in the group widths.
 
 ``flops`` counts every op: 2 per multiply-accumulate, 1 per element and window element otherwise
-(docs/costs.md). ``macs`` counts multiply-accumulates. ``params`` counts floating-point parameters, running
-statistics not. ``activations`` counts the elements that ops write. ``classic_flops`` and ``classic_params``
-count convolutions and matrix products only, without biases and norms, as MorphNet did.
+(docs/costs.md). ``macs`` counts multiply-accumulates. ``params`` counts parameters, running statistics
+not. ``activations`` counts the elements that ops write. ``classic_flops`` and ``classic_params``
+count convolutions and matrix products only, without biases and norms, as MorphNet did. Quantised parameters count
+as what they stand for; their scales and zero points do not count.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from onnxmorph.polynomial import Terms, Widths, add, multiply
 from onnxmorph.propagate import Plan
 from onnxmorph.rules import Cost
 
+UNCOUNTED = ("state", "constant", "quantiser")  # the roles of what the file holds and `params` does not count
 NAMES = ("flops", "macs", "params", "activations", "classic_flops", "classic_params")
 
 
@@ -90,6 +92,8 @@ def count_costs(
     """
     per_op: dict[str, list[Terms]] = {name: [] for name in NAMES}
     charged: set[str] = set()
+    classic: set[str] = set()
+    plain: dict[str, str] = {}  # a quantised parameter by the name of its floating-point value
 
     def elements(name: str, shape: Sequence[int]) -> Terms:
         axes = rows.get(name) or (None,) * len(shape)
@@ -101,8 +105,11 @@ def count_costs(
         macs = add(once for cost, once in parts if cost.macs)
         own = [n for n in dict.fromkeys(node.inputs) if n in parameters and n not in charged]
         charged.update(own)
-        counted = {n: elements(n, parameters[n].shape) for n in own if roles.get(n) not in ("state", "constant")}
-        weights = {node.inputs[i] for i in rule.weights if i < len(node.inputs)} if rule else set()
+        counted = {n: elements(n, parameters[n].shape) for n in own if roles.get(n) not in UNCOUNTED}
+        if rule is not None and rule.view and rule.quantised:
+            plain[node.outputs[0]] = plain.get(node.inputs[0], node.inputs[0])
+        read = [node.inputs[i] for i in rule.weights if i < len(node.inputs)] if rule is not None else []
+        weights = {plain.get(n, n) for n in read}
         written = [elements(n, s) for n, s in zip(node.outputs, node.out_shapes, strict=True) if n and s is not None]
         moved = node.counted and not (rule and rule.view)
         per_op["flops"].append(add(multiply(once, {(): cost.count}) for cost, once in parts))
@@ -110,7 +117,9 @@ def count_costs(
         per_op["params"].append(add(counted.values()))
         per_op["activations"].append(multiply(add(written), {(): node.times}) if moved else {})
         per_op["classic_flops"].append(multiply(macs, {(): 2}))
-        per_op["classic_params"].append(add(t for n, t in counted.items() if n in weights))
+        heavy = [n for n in weights - classic if n in parameters and roles.get(n) not in UNCOUNTED]
+        classic.update(heavy)
+        per_op["classic_params"].append(add(elements(n, parameters[n].shape) for n in heavy))
     return per_op
 
 

@@ -38,7 +38,7 @@ class Node:
     ``attributes`` holds the schema's defaults too; ``formal`` the names of the schema's inputs. ``known`` holds the
     value of each input that is a constant of integers, booleans or a few numbers, else None; ``partial`` also
     holds those with dynamic entries. Absent inputs have the name "" and the shape None. ``counted`` is False for
-    arithmetic on integers and constants, which costs nothing. ``captured`` are outer tensors that bodies read which
+    arithmetic on sizes, indices and constants, which costs nothing. ``captured`` are outer tensors read by bodies that
     analysis does not enter. ``dynamic`` holds the axes of each output whose size is not known before running.
     ``inner`` marks nodes in bodies, and what passes their border; ``times`` is how often such a node runs.
     """
@@ -93,20 +93,33 @@ class Node:
         return f"node {self.name or self.outputs[0]!r} ({self.type})"
 
 
+def holds_data(dtype: ir.DataType) -> bool:
+    """Whether tensors of a type hold what a network computes: floats, and integers too narrow for sizes and indices."""
+    return dtype.is_floating_point() or (dtype.is_integer() and dtype.bitwidth <= 16)
+
+
 @dataclass(frozen=True)
 class Parameter:
-    """A floating-point initializer: its shape and ONNX dtype name."""
+    """An initializer that holds data, not sizes or indices: its shape and ONNX dtype name."""
 
     name: str
     shape: Shape
     dtype: str
+
+    @property
+    def quantised(self) -> bool:
+        """Whether it holds integers."""
+        return ir.DataType[self.dtype].is_integer()
 
 
 @dataclass(frozen=True)
 class Graph:
     """A model as analysis sees it. ``model`` is the ONNX IR that surgery clones; nobody else looks inside.
 
+    ``parameters`` are the initializers of floating-point and of narrow integer types; ``sums`` those of int32, which
+    are parameters only where a rule reads them as quantised (a bias), and sizes or indices elsewhere.
     ``constants`` are the parameters that the file holds as Constant nodes: cut like others, but not counted.
+    ``dtypes`` are the types of tensors, where known.
     ``static`` gives, for each computed integer tensor that is known in part, which entries do not depend on a
     dynamic dimension. ``dynamic`` gives the dynamic axes of a tensor. ``derived`` names the known tensors that
     come from the shape of another tensor, and so would change with a cut.
@@ -117,7 +130,9 @@ class Graph:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     shapes: Mapping[str, Shape | None]
+    dtypes: Mapping[str, ir.DataType]
     parameters: Mapping[str, Parameter]
+    sums: Mapping[str, Parameter]
     constants: frozenset[str]
     known: Mapping[str, Known]
     static: Mapping[str, NDArray[np.bool_]]

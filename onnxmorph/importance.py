@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from onnxmorph.analysis import Analysis
 from onnxmorph.errors import StructureError
+from onnxmorph.quantised import real, steps_of
 
 Scores = NDArray[np.float64]
 Weights = Callable[[str], NDArray[np.generic]]
@@ -51,13 +52,14 @@ def _per_group(analysis: Analysis, values: Scores) -> Scores:
 def _norms(analysis: Analysis, power: int, names: list[str]) -> Scores:
     """Sum over parameters of the mean magnitude (or root mean square) of each channel's slices."""
     total = np.zeros(analysis.channels + 1)
+    steps = steps_of(analysis)
     for name in names:
-        if analysis.roles.get(name) == "state":
+        if analysis.roles.get(name) in ("state", "quantiser"):
             continue
         labelled = [(t, rows) for t, rows in enumerate(analysis.rows[name]) if rows is not None]
         if not labelled:
             continue
-        array = np.abs(analysis.graph.weights(name).astype(np.float64)) ** power
+        array = np.abs(real(analysis, name, steps)) ** power
         for axis, rows in labelled:
             others = tuple(t for t in range(array.ndim) if t != axis)
             each = array.mean(others) ** (1 / power)

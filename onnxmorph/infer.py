@@ -17,9 +17,11 @@ import onnx_ir as ir
 
 from onnxmorph.arithmetic import LARGEST, evaluate
 from onnxmorph.bodies import Frame, bodies_of, frame_of
-from onnxmorph.errors import ModelError
-from onnxmorph.graph import Known, Shape, read
+from onnxmorph.errors import ModelError, RuleError
+from onnxmorph.graph import Known, Node, Shape, holds_data, read
 from onnxmorph.kinds import guess_sizes, meet, shapeless, with_axis, without_axis
+from onnxmorph.notation import result_shapes
+from onnxmorph.rules import TABLE, Schema
 
 MOST_ELEMENTS = 1 << 48  # of one tensor
 GUESS = 17  # positions where the data decide how many there are; a prime, so that nothing divides it by accident
@@ -29,12 +31,17 @@ MOST_LOOPS = 3  # around a body; in more, the shapes of states are given up at o
 
 
 @lru_cache(maxsize=4096)
-def schema_of(domain: str, op: str, version: int) -> tuple[Any, tuple[str, ...], dict[str, Any]] | None:
-    """The schema of an op, the names of its inputs and the defaults of its attributes; None if unknown."""
+def schema_of(domain: str, op: str, version: int) -> tuple[Any, tuple[str, ...], Mapping[str, Any]]:
+    """The schema of an op, the names of its inputs and the defaults of its attributes.
+
+    The schema is onnx's; else the one that our rule carries; else None.
+    """
     try:
         schema = onnx.defs.get_schema(op, version, domain)
     except (onnx.defs.SchemaError, TypeError):  # or a version that is no 32-bit number, a name that is no text
-        return None
+        rule = TABLE.get(("" if domain == "ai.onnx" else domain, op))
+        known = rule.schema if rule is not None else None
+        return (known, known.inputs, known.defaults) if known is not None else (None, (), {})
     defaults = {}
     for key, attribute in schema.attributes.items():
         if attribute.default_value.type:
@@ -66,11 +73,40 @@ def captured_by(node: ir.Node) -> tuple[str, ...]:
     return tuple(dict.fromkeys(n for n in found if n))
 
 
+def as_node(
+    model: ir.Model,
+    node: ir.Node,
+    shapes: Mapping[str, Shape | None],
+    known: Mapping[str, Known],
+    inputs: Sequence[str] | None = None,
+    outputs: Sequence[str] | None = None,
+) -> Node:
+    """A node as the rules see it, with the given tensors instead of its own where it has bodies."""
+    version = version_of(node, model)
+    _, formal, defaults = schema_of(node.domain, node.op_type, version)
+    reads = tuple(names_of(node.inputs) if inputs is None else inputs)
+    writes = tuple(names_of(node.outputs) if outputs is None else outputs)
+    return Node(
+        type=node.op_type,
+        domain=node.domain,
+        version=version,
+        name=node.name or "",
+        inputs=reads,
+        outputs=writes,
+        attributes={**defaults, **{k: a.value for k, a in node.attributes.items()}},
+        formal=formal,
+        in_shapes=tuple(shapes.get(i) if i else None for i in reads),
+        out_shapes=tuple(shapes.get(o) if o else None for o in writes),
+        known=tuple(known.get(i) if i else None for i in reads),
+        partial=tuple(known.get(i) if i else None for i in reads),
+    )
+
+
 @dataclass
 class Inferred:
     """What is known of every tensor of the model and its bodies.
 
-    Shapes, known values, which tensors are floating-point, and which values derive from shapes. ``short`` are
+    Shapes and types, known values, which tensors hold data, and which values derive from shapes. ``short`` are
     floating-point constants of a few elements, which may be weights or values. ``moved`` are the known values whose
     entries are those of shapes and constants, only moved. ``guessed`` are tensors with sizes that depend on the data,
     in the order of the graph, and all that is computed from them. ``times`` says how often the body of a node runs,
@@ -81,7 +117,8 @@ class Inferred:
     known: dict[str, Known] = field(default_factory=dict)
     short: dict[str, Known] = field(default_factory=dict)
     guessed: dict[str, None] = field(default_factory=dict)
-    floats: set[str] = field(default_factory=set)
+    dtypes: dict[str, ir.DataType] = field(default_factory=dict)
+    data: set[str] = field(default_factory=set)
     derived: set[str] = field(default_factory=set)
     moved: set[str] = field(default_factory=set)
     times: dict[ir.Node, int] = field(default_factory=dict)
@@ -124,8 +161,9 @@ class _Inference:
             size = "×".join(map(str, shape))
             message = f"{self.name}: tensor {key!r} has the size {size}, more than any machine holds; check the shapes"
             raise ModelError(message, code="model-size")
-        if ir.DataType(tensor.elem_type).is_floating_point():
-            self.found.floats.add(key)
+        dtype = self.found.dtypes[key] = ir.DataType(tensor.elem_type)
+        if holds_data(dtype):
+            self.found.data.add(key)
 
     def forget(self, key: str) -> None:
         """What an earlier pass over a body found."""
@@ -147,7 +185,9 @@ class _Inference:
             if tensor is None:
                 raise ModelError(f"{self.name}: initializer {key!r} has no value", code="model-initializer")
             self.record(key, onnx.helper.make_tensor_type_proto(int(tensor.dtype), list(tensor.shape.numpy())))
-            if not tensor.dtype.is_floating_point() or tensor.size <= 1:
+            if tensor.dtype == ir.DataType.STRING:
+                continue
+            if not holds_data(tensor.dtype) or tensor.size <= 1:
                 self.found.known[key] = read(tensor, key)
                 self.found.moved.add(key)
             elif tensor.size <= 16:  # e.g. the scales of a Resize: a shape depends on them
@@ -188,7 +228,7 @@ class _Inference:
 
     def infer(self, node: ir.Node) -> None:
         """The types of a node's outputs, from ONNX's own inference for this op, else as the file declares them."""
-        entry = schema_of(node.domain, node.op_type, version_of(node, self.model))
+        schema, _, _ = schema_of(node.domain, node.op_type, version_of(node, self.model))
         try:
             proto = ir.serde.serialize_node(node)
         except ir.serde.SerdeError as e:
@@ -199,14 +239,17 @@ class _Inference:
             if key in found.known and key not in self.protos and found.known[key].size <= LARGEST:
                 self.protos[key] = onnx.numpy_helper.from_array(found.known[key], key)
         result: Mapping[str, onnx.TypeProto] = {}
-        if entry is not None and not entry[0].deprecated and all(_typed(self.types.get(k)) for k in needed):
+        known_to_onnx = schema is not None and not isinstance(schema, Schema) and not schema.deprecated
+        if known_to_onnx and all(_typed(self.types.get(k)) for k in needed):
             types = {k: self.types[k] for k in needed}
             known = {k: self.protos[k] for k in needed if k in self.protos}
             try:
-                result = self.outputs(node, entry[0], proto, types, known)
+                result = self.outputs(node, schema, proto, types, known)
             except Exception as e:
                 shapes = ", ".join(f"{k} {found.shapes.get(k)}" for k in needed)
                 self.misfit(node, f"its inputs {shapes}: {' '.join(str(e).split())[:160]}")
+        elif isinstance(schema, Schema):
+            result = self.by_rule(node, schema)
         for value in node.outputs:
             if value.name:
                 declared = ir.serde.serialize_value(value).type if value.type is not None else onnx.TypeProto()
@@ -214,6 +257,27 @@ class _Inference:
                 if value.name in result and guess_sizes(kind, self.guess):
                     found.guessed[value.name] = None
                 self.record(value.name, self.types.get(needed[0], kind) if node.op_type in _LIKE_INPUT else kind)
+                if found.dtypes[value.name] == ir.DataType.INT32 and any(_narrow(found, k) for k in needed):
+                    found.data.add(value.name)  # a sum of products of narrow integers
+
+    def by_rule(self, node: ir.Node, schema: Schema) -> Mapping[str, onnx.TypeProto]:
+        """The types of the outputs of an op that onnx does not know: its rule's equation gives the shapes."""
+        found, seen = self.found, as_node(self.model, node, self.found.shapes, self.found.known)
+        spec = TABLE["" if node.domain == "ai.onnx" else node.domain, node.op_type].bind(seen)
+        shapes: Sequence[Shape | None] = ()
+        if not spec.refuse:
+            try:
+                shapes = result_shapes(spec.equation, seen.in_shapes, spec.sizes, str(seen))
+            except RuleError:  # analysis says so where it fixes the node
+                shapes = ()
+        result = {}
+        for j, name in enumerate(seen.outputs):
+            kinds = schema.like[min(j, len(schema.like) - 1)]
+            given = [found.dtypes.get(seen.inputs[k]) for k in kinds if isinstance(k, int) and k < len(seen.inputs)]
+            dtype = next((d for d in (*given, *kinds) if isinstance(d, ir.DataType)), None)
+            if name and dtype is not None:
+                result[name] = onnx.helper.make_tensor_type_proto(int(dtype), shapes[j] if j < len(shapes) else None)
+        return result
 
     def outputs(
         self,
@@ -337,6 +401,11 @@ class _Inference:
 def version_of(node: ir.Node, model: ir.Model) -> int:
     """The opset that a node belongs to."""
     return node.version or model.opset_imports.get(node.domain, 0)
+
+
+def _narrow(found: Inferred, key: str) -> bool:
+    """Whether a tensor holds data that are integers."""
+    return key in found.data and not found.dtypes[key].is_floating_point()
 
 
 def _typed(kind: onnx.TypeProto | None) -> bool:

@@ -20,9 +20,10 @@ from onnx_ir.passes import common as passes
 
 from onnxmorph.checks import check_bodies, check_functions, check_tensors, check_values, check_versions
 from onnxmorph.errors import ModelError, OutputError
-from onnxmorph.graph import Graph, Parameter, Shape
+from onnxmorph.graph import Graph, Parameter, Shape, holds_data
 from onnxmorph.infer import GUESS, names_of, root_cause
 from onnxmorph.scopes import lift_weights, make_unique, settle_outputs
+from onnxmorph.sparse import dense
 from onnxmorph.states import drop_zero_states
 from onnxmorph.view import infer_twice, nodes_of, static_entries, take_branches
 
@@ -48,6 +49,9 @@ def load(source: Source, shapes: Mapping[str, Sequence[int]] | None = None) -> G
     check_functions(model, name)
     settle_outputs(model)
     _inline(model, name)
+    # A value that a caller could replace is a weight all the same; before IR 4 every initializer had to be an input.
+    passes.RemoveInitializersFromInputsPass()(model)
+    model.ir_version = max(model.ir_version or 0, 4)
     make_unique(model)
     constants = frozenset(v.name or "" for n in model.graph.all_nodes() if n.op_type == "Constant" for v in n.outputs)
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
@@ -75,9 +79,11 @@ def _read(source: Source) -> tuple[ir.Model, str]:
     if not proto and not path.is_file():
         raise ModelError(f"{path}: there is no such file", code="model-missing")
     try:
-        # An absolute path names the folder beyond which onnx-ir reads no weights.
-        model = ir.from_proto(source) if isinstance(source, onnx.ModelProto) else ir.load(path.absolute())
-    except MemoryError:
+        whole = source if isinstance(source, onnx.ModelProto) else onnx.load(path, load_external_data=False)
+        model = ir.from_proto(dense(whole, str(path)))
+        if not proto:  # an absolute path: it names the folder beyond which onnx-ir reads no weights
+            ir.external_data.set_base_dir(model.graph, path.absolute().parent)
+    except (MemoryError, ModelError):
         raise
     except Exception as e:  # protobuf, IR and I/O errors share no base class
         message = f"{path}: not a readable ONNX model ({root_cause(e)}); export or copy it again"
@@ -118,11 +124,14 @@ def _view(model: ir.Model, name: str, given: Mapping[str, Sequence[int]], consta
         notes.append(f"the data decide how large {next(iter(one.guessed))!r} is: costs are for {GUESS} positions")
     initializers = model.graph.initializers
     known = {k: v for k, v in one.known.items() if k in initializers or static[k].any()}
-    parameters = {
-        key: Parameter(key, tuple(v.const_value.shape.numpy()), v.const_value.dtype.name)
-        for key, v in initializers.items()
-        if v.const_value is not None and v.const_value.dtype.is_floating_point()
-    }
+    parameters, sums = (
+        {
+            key: Parameter(key, tuple(v.const_value.shape.numpy()), v.const_value.dtype.name)
+            for key, v in initializers.items()
+            if v.const_value is not None and wanted(v.const_value.dtype)
+        }
+        for wanted in (holds_data, lambda dtype: dtype == ir.DataType.INT32)
+    )
     for node in one.sampled:
         notes.append(f"node {node.name or node.outputs[0].name!r} ({node.op_type}): {SAMPLED}")
     graph = Graph(
@@ -131,8 +140,10 @@ def _view(model: ir.Model, name: str, given: Mapping[str, Sequence[int]], consta
         inputs=names_of(model.graph.inputs),
         outputs=names_of(model.graph.outputs),
         shapes={k: None if two.shapes.get(k) is None else shape for k, shape in one.shapes.items()},
+        dtypes=one.dtypes,
         parameters=parameters,
-        constants=constants & parameters.keys(),
+        sums=sums,
+        constants=constants & (parameters.keys() | sums.keys()),
         known=known,
         static=static,
         dynamic=dynamic,

@@ -256,6 +256,43 @@ def solve_sizes(
     return sizes
 
 
+def result_shapes(
+    text: str, shapes: Sequence[Sequence[int] | None], known: Mapping[str, int], where: str
+) -> list[tuple[int, ...] | None]:
+    """The shapes of the outputs; None where the sizes of the inputs and the known ones do not tell.
+
+    >>> result_shapes("b... m k, b... k n -> b... m n", [(2, 3, 4), (4, 5)], {}, "")
+    [(2, 3, 5)]
+
+    Raises:
+        RuleError: the shapes do not fit the equation.
+    """
+    equation = parse(text)
+    many: dict[str, int] = {}
+    for axes, shape in zip(equation.inputs, shapes, strict=False):
+        for axis in axes or () if shape is not None else ():
+            if isinstance(axis, Factor) and axis.many:
+                rank = len(shape or ()) - sum(not (isinstance(a, Factor) and a.many) for a in axes or ())
+                many[axis.name] = max(many.get(axis.name, 0), rank)
+    for name in known:  # z~0, z~1, …
+        base, _, number = name.partition("~")
+        if number:
+            many[base] = max(many.get(base, 0), int(number) + 1)
+    ranks = [-1 if s is None else len(s) for s in shapes]
+    after = [
+        -1 if axes is None else sum(many.get(a.name, 0) if isinstance(a, Factor) and a.many else 1 for a in axes)
+        for axes in equation.outputs
+    ]
+    bound = bind(text, (tuple(ranks), tuple(after)))
+    sizes = solve_sizes(bound, (shapes, [None] * len(after)), known, where)
+    return [
+        None
+        if axes is None or any(f.name not in sizes for axis in axes for f in factors(axis))
+        else tuple(size_of(axis, sizes) for axis in axes)
+        for axes in bound.outputs
+    ]
+
+
 def _solve(term: Term, size: int, sizes: dict[str, int], where: str) -> bool:
     """Find the one unknown size of a term; False while there are two."""
     unknown = [f.name for f in factors(term) if f.name not in sizes]

@@ -6,7 +6,7 @@ A model with dynamic dimensions is inferred at two choices of sizes: what agrees
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnxmorph.bodies import Link, bodies_of, entries, exits, frame_of
 from onnxmorph.errors import ModelError
 from onnxmorph.graph import Graph, Node, Shape
-from onnxmorph.infer import GUESS, Inferred, captured_by, infer, names_of, schema_of, version_of
+from onnxmorph.infer import GUESS, Inferred, as_node, captured_by, infer, names_of, version_of
 from onnxmorph.scopes import take_branch
 
 Static = Mapping[str, NDArray[np.bool_]]
@@ -145,26 +145,15 @@ def nodes_of(graph: Graph, found: Inferred) -> Iterator[Node]:
     settled = {key: key in graph.derived for key in graph.known if graph.static[key].all()}
     for step in _needed(list(_steps(model.graph, model, found.times)), graph.outputs, settled):
         node, inputs, outputs = step.node, step.inputs, step.outputs
-        version = version_of(node, model)
-        entry = schema_of(node.domain, node.op_type, version)
-        attributes = dict(entry[2]) if entry else {}
-        attributes.update({k: a.value for k, a in node.attributes.items()})
         partial = {i: graph.known.get(i, found.short.get(i)) for i in inputs}
-        yield Node(
-            type=node.op_type,
-            domain=node.domain,
-            version=version,
-            name=node.name or "",
-            inputs=inputs,
-            outputs=outputs,
-            attributes=attributes,
-            formal=entry[1] if entry and step.link is None else (),
-            in_shapes=tuple(graph.shapes.get(i) if i else None for i in inputs),
-            out_shapes=tuple(graph.shapes.get(o) if o else None for o in outputs),
+        seen = as_node(model, node, graph.shapes, {}, inputs, outputs)
+        yield replace(
+            seen,
+            formal=seen.formal if step.link is None else (),
             known=tuple(partial[i] if i not in graph.known or graph.static[i].all() else None for i in inputs),
             partial=tuple(partial[i] for i in inputs),
             captured=captured_by(node) if step.link is None else (),
-            counted=any(o in found.floats and o not in settled for o in outputs),
+            counted=any(o in found.data and o not in settled for o in outputs),
             dynamic=tuple(graph.dynamic.get(o, frozenset()) for o in outputs),
             times=step.times,
             inner=step.inner,

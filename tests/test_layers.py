@@ -19,15 +19,16 @@ LAYERS = """
 errors
 axes polynomial arithmetic
 notation positions graph
+rules
 bodies kinds
 infer scopes
-checks states view
+checks sparse states view
 model
-rules
 propagate
 cost grouping
 bounds
 analysis
+quantised
 budget structure importance graphs
 search penalty
 surgery ties
@@ -125,7 +126,7 @@ def test_help_loads_neither_onnx_nor_a_framework() -> None:
 # -- op types ------------------------------------------------------------------------------------
 
 # The rule table, and the loader: whoever else looks at the type of an op knows what its rule should say.
-KNOW_OPS = {"rules", "model", "view", "infer", "arithmetic", "checks", "bodies", "scopes", "states"}
+KNOW_OPS = {"rules", "model", "view", "infer", "arithmetic", "checks", "bodies", "scopes", "sparse", "states"}
 TYPE = ("type", "op_type")
 LOOK_UP = ("get", "pop", "setdefault", "startswith", "endswith", "index", "count")
 

@@ -10,7 +10,6 @@ from rich.console import RenderableType
 from onnxmorph.cost import NAMES
 from onnxmorph.report.drawing import Document, add_row, amount, paragraph, percent, plain, plural, share_bar, table_of
 from onnxmorph.surgery import Morphed, Verification
-from onnxmorph.surgery.verify import TOLERANCE
 
 
 def morphed_document(of: Morphed, output: Path, structure: Path | None) -> Document:
@@ -51,7 +50,7 @@ def verification_document(of: Verification) -> Document:
 
     return {
         "difference": number(of.difference),
-        "tolerance": TOLERANCE,
+        "tolerance": of.tolerance,
         "ok": of.ok,
         "folded": number(of.folded),
         "outputs": {name: number(value) for name, value in of.outputs.items()},
@@ -62,7 +61,7 @@ def verification_document(of: Verification) -> Document:
 def verification(of: Verification, small: Path) -> list[RenderableType]:
     """What ``verify`` shows: the verdict in one line, and what it rests on."""
     verdict = "equals" if of.ok else "DIFFERS FROM"
-    measured = f"Largest relative difference {of.difference:.2g}, limit {TOLERANCE:g}"
+    measured = f"Largest relative difference {of.difference:.2g}, limit {of.tolerance:g}"
     lines = [f"{measured}, {plural(of.samples, 'random input')}."]
     if of.folded:
         lines.append(f"Constants of removed channels, folded into biases, moved the output by {of.folded:.2g}.")

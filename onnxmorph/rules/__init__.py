@@ -3,6 +3,9 @@
 from onnxmorph.rules import (
     attention,
     compute,
+    contrib,
+    contrib_attention,
+    contrib_quantised,
     control,
     create,
     einsum,
@@ -11,6 +14,7 @@ from onnxmorph.rules import (
     movement,
     norms,
     pointwise,
+    quantised,
     recurrent,
     reductions,
     reshape,
@@ -18,11 +22,12 @@ from onnxmorph.rules import (
     vision,
     whole,
 )
-from onnxmorph.rules.table import TABLE, Cost, Pin, Rule, Spec, Take, Write
+from onnxmorph.rules.table import TABLE, Cost, Pin, Quantised, Rule, Schema, Spec, Take, Write
 
-__all__ = ["TABLE", "Cost", "Pin", "Rule", "Spec", "Take", "Write"]
+__all__ = ["TABLE", "Cost", "Pin", "Quantised", "Rule", "Schema", "Spec", "Take", "Write"]
 
 _ENTERED = (
     *(compute, einsum, movement, norms, pointwise, reductions, reshape, recurrent, attention),
     *(control, create, indexing, losses, signal, vision, whole),
+    *(quantised, contrib, contrib_attention, contrib_quantised),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from onnxmorph.graph import Node
-from onnxmorph.rules.table import Cost, Spec, Write, axes_of, axis_of, letters, refuse, rule
+from onnxmorph.rules.table import Cost, Schema, Spec, Write, axes_of, axis_of, letters, refuse, rule
 
 AFFINE = {1: "scale", 2: "shift"}
 
@@ -75,7 +75,10 @@ def _over_axes(node: Node, axes: Sequence[int]) -> Spec:
 
 
 rule("BatchNormalization", batch_norm, Cost("n c y", 2), roles={**AFFINE, 3: "state", 4: "state"})
-rule("LayerNormalization", layer_norm, Cost("a", 7), roles=AFFINE)
+# ONNX Runtime has these two under the standard's names: the first before opset 17 as well.
+PLAIN = {"axis": -1, "epsilon": 1e-5, "stash_type": 1}
+rule("LayerNormalization", layer_norm, Cost("a", 7), roles=AFFINE, schema=Schema(("X", "Scale", "B"), PLAIN))
+rule("SimplifiedLayerNormalization", layer_norm, Cost("a", 5), roles={1: "scale"}, schema=Schema(("X", "scale"), PLAIN))
 rule("RMSNormalization", layer_norm, Cost("a", 5), roles={1: "scale"})
 rule("GroupNormalization", group_norm, Cost("n g c y", 7), roles=AFFINE)
 rule("InstanceNormalization", "n c {y...}, c, c -> n c y...", Cost("n c y", 7), roles=AFFINE)

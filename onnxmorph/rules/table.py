@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import NDArray
 
 from onnxmorph.graph import Node, Shape
@@ -47,6 +49,32 @@ class Pin:
     parameter: str
     value: float | tuple[int, ...]
     factor: str = ""
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """Inputs that make up one quantised tensor: ``scale * (data - zero)``; None for a scale of 1, a zero of 0.
+
+    ``data`` is None where the quantised tensor is what the op writes. ``times`` is a second scale.
+    """
+
+    data: int | None
+    scale: int | None = None
+    zero: int | None = None
+    times: int | None = None
+
+
+@dataclass(frozen=True)
+class Schema:
+    """An op that onnx does not know: the names of its inputs, the defaults of its attributes, its outputs' types.
+
+    ``like[j]`` says where output j has its type from: the first of these inputs that is there, or a type. The last
+    entry serves all further outputs.
+    """
+
+    inputs: tuple[str, ...]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    like: tuple[tuple[int | ir.DataType, ...], ...] = ((0,),)
 
 
 @dataclass(frozen=True)
@@ -94,12 +122,14 @@ class Rule:
     """One entry of the table.
 
     ``bind`` gives the Spec of a node. ``cost`` is in the factors of the equation and of ``Spec.sizes``.
-    ``roles`` says what the inputs of a norm are: scale, shift, state (running statistics, not a parameter).
+    ``roles`` says what the inputs of a norm are: scale, shift, state (running statistics, not a parameter); a
+    "quantiser" is the scale or zero point of a quantised tensor, and no parameter either.
     ``weights`` are the inputs that the `classic` count of parameters takes. ``view`` marks ops that move
     nothing. ``elementwise`` marks functions of single positions, which map constants to constants.
     ``keeps`` marks ops that map constant channels to the same constants (moving, pooling).
     ``bias`` is the input that is added to the result, ``additive`` an op that adds its inputs.
     ``neutral`` gives, by input, the number that leaves the op's other input as it is.
+    ``quantised`` says which inputs are quantised, ``schema`` what onnx does not know of the op.
     ``reads_shape`` marks ops whose output is the shape of their input; ``unread`` are inputs of which only the type
     is read. ``fixed`` is the (code, reason) of an op whose axes always stay.
     """
@@ -119,6 +149,8 @@ class Rule:
     domain: str = ""
     fixed: tuple[str, str] | None = None
     neutral: Mapping[int, float] = field(default_factory=dict)
+    quantised: tuple[Quantised, ...] = ()
+    schema: Schema | None = None
 
 
 TABLE: dict[tuple[str, str], Rule] = {}
@@ -148,16 +180,19 @@ def rule(
     unread: Sequence[int] = (),
     domain: str = "",
     neutral: Mapping[int, float] | None = None,
+    quantised: Sequence[Quantised] = (),
+    schema: Schema | None = None,
 ) -> None:
     """Enter one rule for several ops (names separated by spaces)."""
     bind = _constant(equation) if isinstance(equation, str) else equation
+    steps = {i: "quantiser" for q in quantised for i in (q.scale, q.zero) if i is not None}
     for op in ops.split():
         add(
             Rule(
                 op,
                 bind,
                 cost,
-                roles or {},
+                {**(roles or {}), **steps},
                 tuple(weights),
                 view,
                 elementwise,
@@ -168,14 +203,18 @@ def rule(
                 tuple(unread),
                 domain,
                 neutral=neutral or {},
+                quantised=tuple(quantised),
+                schema=schema,
             )
         )
 
 
-def fixed(ops: str, code: str, reason: str, cost: Cost | None = None, *, domain: str = "") -> None:
+def fixed(
+    ops: str, code: str, reason: str, cost: Cost | None = None, *, domain: str = "", schema: Schema | None = None
+) -> None:
     """Enter ops whose axes always stay, and why; `reason` is the rest of the sentence "the op …"."""
     for op in ops.split():
-        add(Rule(op, lambda node: refuse(code, reason), cost, domain=domain, fixed=(code, reason)))
+        add(Rule(op, lambda node: refuse(code, reason), cost, domain=domain, fixed=(code, reason), schema=schema))
 
 
 def _constant(equation: str) -> Callable[[Node], Spec]:

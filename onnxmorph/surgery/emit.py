@@ -17,7 +17,7 @@ from onnx_ir.passes import common as passes
 
 from onnxmorph.analysis import Analysis
 from onnxmorph.axes import Array
-from onnxmorph.graph import Node, read
+from onnxmorph.graph import Node, holds_data, read
 from onnxmorph.notation import parse_term, size_of
 from onnxmorph.positions import count, moved, take
 from onnxmorph.propagate import Plan
@@ -86,7 +86,6 @@ class Emitter:
         self.lower_constants()
         self.graph.sort()
         passes.RemoveUnusedNodesPass()(self.model)
-        self.model.ir_version = max(self.model.ir_version or 0, 4)  # before 4, initializers had to be inputs too
         return self.model
 
     # -- parameters ----------------------------------------------------------------------------
@@ -276,7 +275,7 @@ class Emitter:
         first = self.graph[0]
         for value in self.frozen:
             tensor = value.const_value
-            if tensor is None or not tensor.dtype.is_floating_point():
+            if tensor is None or not (holds_data(tensor.dtype) or value.name in self.analysis.parameters):
                 continue
             node = ir.Node("", "Constant", [], [ir.AttrTensor("value", tensor)])
             value.replace_all_uses_with(node.outputs[0])

@@ -8,6 +8,7 @@ their contribution moves into its bias, the running mean of the norm behind it, 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from onnxmorph.axes import Array, Floats, Mask
 from onnxmorph.notation import Factor, Sum, Term, factors, size_of
 from onnxmorph.positions import take
 from onnxmorph.propagate import Plan
+from onnxmorph.quantised import PLAIN, real, steps_of, stored
 
 Values = Floats  # one number per position of an axis; NaN where the channel is not constant
 Weights = dict[str, NDArray[Any]]
@@ -55,6 +57,7 @@ class _Folding:
         self.changed: Weights = {}
         self.notes: list[str] = []
         self.nodes = {v.name: n for n in analysis.graph.model.graph.all_nodes() for v in n.outputs}
+        self.steps, self.stored = steps_of(analysis), stored(analysis)
         self.readers: dict[str, list[Plan]] = {}
         for plan in analysis.plans:
             for name in plan.node.inputs:
@@ -115,6 +118,10 @@ class _Folding:
         from onnx.reference import ReferenceEvaluator
 
         node = plan.node
+        assert plan.rule is not None
+        steps = {i for q in plan.rule.quantised for i in (q.scale, q.zero) if i is not None and i < len(node.inputs)}
+        if any(prod(node.in_shapes[i] or ()) > 1 for i in steps):
+            return self.drop(plan, "it has a scale for every channel")
         rank = len(node.out_shapes[0] or ())
         places = {
             rank - len(node.in_shapes[i] or ()) + self.constant[n][0]
@@ -126,6 +133,12 @@ class _Folding:
         axis = places.pop()
         size = (node.out_shapes[0] or ())[axis]
         feeds: dict[str, Any] = {}
+        lost = np.zeros(size, bool)  # positions that are not constant, where integers cannot say so
+        whole = {
+            name: not self.analysis.graph.dtypes[name].is_floating_point()
+            for name in (*node.inputs, node.outputs[0])
+            if name
+        }
         for i, name in enumerate(node.inputs):
             if not name:
                 continue
@@ -141,7 +154,11 @@ class _Folding:
                 array = array.reshape(()) if not shape else array
             else:
                 array = np.full(size, np.nan)
-            feeds[name] = array.astype(np.float32)
+            array = array.reshape(()) if i in steps else array
+            if whole[name] or whole[node.outputs[0]]:
+                lost |= np.isnan(np.asarray(array, np.float64))
+            kind = self.analysis.graph.dtypes[name].numpy() if whole[name] else np.float32
+            feeds[name] = (np.nan_to_num(array) if whole[name] else array).astype(kind)
         proto = ir.to_proto(self.nodes[node.outputs[0]])
         del proto.output[1:]
         with np.errstate(all="ignore"):
@@ -149,6 +166,7 @@ class _Folding:
         values = np.asarray(result[0], np.float64)
         if values.shape != (size,):
             return self.drop(plan, "they do not stay along their axis")
+        values[lost] = np.nan
         said = np.any([np.nan_to_num(self.constant[n][1]) != 0 for n in node.inputs if n in self.constant], 0)
         if (said & np.isnan(values)).any():
             self.drop(plan, "another input is not constant there")
@@ -179,15 +197,21 @@ class _Folding:
         node, equation = plan.node, plan.equation
         assert equation is not None and plan.rule is not None
         mine = equation.inputs[i]
+        weights = [self.stored.get(n, n) for n in node.inputs]
         others = [j for j, axes in enumerate(equation.inputs) if axes is not None and j not in (i, plan.rule.bias)]
+        others = [
+            j for j in others if j < len(weights) and weights[j] and self.analysis.roles.get(weights[j]) != "quantiser"
+        ]
         assert mine is not None
-        if len(others) != 1 or node.inputs[others[0]] not in self.analysis.parameters:
+        if any(q.data == i for q in plan.rule.quantised):
+            return self.drop(plan, "it computes in integers")
+        if len(others) != 1 or weights[others[0]] not in self.analysis.parameters:
             return self.drop(plan, "it has no weight of its own")
-        weight, axes = node.inputs[others[0]], equation.inputs[others[0]] or ()
+        weight, axes = weights[others[0]], equation.inputs[others[0]] or ()
         if self.analysis.parameters[weight].shape != tuple(size_of(term, plan.sizes) for term in axes):
             return self.drop(plan, "its weight is broadcast")
         ids = {name: t for t, name in enumerate(plan.sizes)}
-        array = self.analysis.graph.weights(weight).astype(np.float64)
+        array = real(self.analysis, weight, self.steps)
         weight_factors = [f.name for term in axes for f in factors(term)]
         vector_factors = [f.name for f in factors(mine[axis])]
         kept = {f.name for term in (*axes, *(equation.outputs[0] or ())) for f in factors(term)} | equation.fixed
@@ -229,6 +253,7 @@ class _Folding:
         assert plan.rule is not None
         node = plan.node
         plain = node.attributes.get("alpha", 1) == node.attributes.get("beta", 1) == 1
+        plain &= not node.attributes.get("activation")  # nothing behind it adds to its sum
         if plan.rule.bias is not None and plan.rule.bias < len(node.inputs) and plain:
             return self.add(node.inputs[plan.rule.bias], delta)
         following = self.readers.get(node.outputs[0], [])
@@ -242,12 +267,19 @@ class _Folding:
         return bool(following[0].rule.additive and others) and self.add(others[0], delta)
 
     def add(self, name: str, delta: Values) -> bool:
-        if name not in self.analysis.parameters or len(self.readers[name]) != 1 or name in self.analysis.trace.whole:
+        if len(self.readers[name]) != 1 or name in self.analysis.trace.whole:
             return False
+        name = self.stored.get(name, name)
+        parameter = self.analysis.parameters.get(name)
+        if parameter is None or len(self.readers[name]) != 1 or (parameter.quantised and parameter.dtype != "INT32"):
+            return False  # fewer bits would lose most of it
         before = self.changed.get(name, self.analysis.graph.weights(name))
         if before.size != delta.size:
             return False
-        self.changed[name] = (before + delta.reshape(before.shape)).astype(before.dtype)
+        delta = delta.reshape(before.shape)
+        if parameter.quantised:
+            delta = np.rint(delta / self.steps.get(name, PLAIN).scale)
+        self.changed[name] = (before + delta).astype(before.dtype)
         return True
 
 

@@ -21,6 +21,8 @@ from onnxmorph.axes import Array
 from onnxmorph.notation import Factor, Sum, Term, factors
 from onnxmorph.positions import count, take
 from onnxmorph.propagate import Plan
+from onnxmorph.quantised import PLAIN, steps_of, stored
+from onnxmorph.rules import Rule
 
 Weights = dict[str, NDArray[Any]]
 
@@ -57,18 +59,21 @@ def _share(analysis: Analysis, copies: Array, weights: Weights, rng: np.random.G
     """Share out the weights that read copies; what cannot be shared out is yielded as a note."""
     producers = {o: plan for plan in analysis.plans for o in plan.node.outputs if o}
     readers = Counter(name for plan in analysis.plans for name in set(plan.node.inputs))
+    steps = steps_of(analysis)
     found: dict[_Reading, list[Plan]] = {}
     for plan, rows in zip(analysis.plans, analysis.factor_rows, strict=True):
-        if not plan.node.counted or plan.equation is None:
+        if not plan.node.counted or plan.equation is None or plan.rule is None:
             continue
-        copied = [copies[r].prod(1) for n in plan.equation.averaged if (r := rows[n]) is not None]
+        over = () if any(q.data is None for q in plan.rule.quantised) else plan.equation.averaged  # a range stays
+        copied = [copies[r].prod(1) for n in over if (r := rows[n]) is not None]
         if any(len(np.unique(times[times > 0])) > 1 for times in copied):
             yield f"{plan.node} averages over channels that were not copied equally often"
-        elif any((times > 1).any() for times in copied) and not (plan.rule and (plan.rule.roles or plan.rule.keeps)):
+        elif any((times > 1).any() for times in copied) and _has_one_total(plan.rule):
             yield f"{plan.node} shares out one total among copied channels"
+        macs = _multiplies(plan.rule)
         for factor in _summed(plan):
             of = rows.get(factor)
-            if of is not None and (copies[of] > 1).any() and factor not in plan.equation.averaged:
+            if of is not None and (copies[of] > 1).any() and (factor not in plan.equation.averaged or macs):
                 reading = _weight_of(analysis, plan, factor, of, producers, readers)
                 if reading is None:
                     yield f"{plan.node} sums over copied channels and has no weight of its own to share out"
@@ -83,19 +88,57 @@ def _share(analysis: Analysis, copies: Array, weights: Weights, rng: np.random.G
             continue
         plan = plans[0]
         rows = analysis.factor_rows[analysis.plans.index(plan)]
-        old = take(cast(Array, rows[reading.factor]), copies).old
-        share = rng.uniform(0.5, 1.5, len(old))
-        share /= np.bincount(old, share)[old]
+        bounds = _bounds(take(cast(Array, rows[reading.factor]), copies).old, rng)
         shape = [1] * weights[reading.name].ndim
         if reading.term is not None:  # the weight's axis may have other factors, e.g. (g i)
-            parts = [
-                share if f.name == reading.factor else np.ones(_new_size(plan, rows.get(f.name), f.name, copies))
-                for f in factors(reading.term)
-            ]
-            share = reduce(np.multiply.outer, parts).reshape(-1)
-        shape[reading.axis] = len(share)
+            ones = {f.name: np.ones(_new_size(plan, rows.get(f.name), f.name, copies)) for f in factors(reading.term)}
+            terms = [[b if n == reading.factor else one for n, one in ones.items()] for b in bounds]
+            bounds = [reduce(np.multiply.outer, parts).reshape(-1) for parts in terms]
+        shape[reading.axis] = len(bounds[0])
+        start, end = (b.reshape(shape) for b in bounds)
         array = weights[reading.name]
-        weights[reading.name] = (array * share.reshape(shape)).astype(array.dtype)
+        if analysis.parameters[reading.name].quantised:  # whole numbers that add up to the original
+            zero = _widened(analysis, reading.name, steps.get(reading.name, PLAIN).zero, copies)
+            value = array.astype(np.float64) - zero
+            shared = np.rint(end * value) - np.rint(start * value) + zero
+        else:
+            shared = array * (end - start)
+        weights[reading.name] = shared.astype(array.dtype)
+
+
+def _multiplies(rule: Rule) -> bool:
+    return rule.cost is not None and rule.cost.macs
+
+
+def _has_one_total(rule: Rule) -> bool:
+    """Whether an op that averages shares out a total (a softmax); a mean and a norm are as they were."""
+    norm = any(role != "quantiser" for role in rule.roles.values())
+    return not (norm or rule.keeps or _multiplies(rule))
+
+
+def _bounds(old: Array, rng: np.random.Generator) -> list[NDArray[np.float64]]:
+    """Cuts [0, 1] among the copies of every position, unequally: where the part of each starts, and where it ends."""
+    if not len(old):
+        return [np.zeros(0), np.zeros(0)]
+    share = rng.uniform(0.5, 1.5, len(old))
+    order = np.argsort(old, kind="stable")
+    share, groups = share[order] / np.bincount(old, share)[old[order]], old[order]
+    first = np.flatnonzero(np.append(True, groups[1:] != groups[:-1]))
+    total = np.cumsum(share)
+    before = np.repeat((total - share)[first], np.diff(np.append(first, len(old))))
+    end = total - before
+    end[np.append(first[1:], len(old)) - 1] = 1
+    start = np.append(0, end[:-1])
+    start[first] = 0
+    return [bound[np.argsort(order)] for bound in (start, end)]
+
+
+def _widened(analysis: Analysis, name: str, steps: NDArray[Any], copies: Array) -> NDArray[Any]:
+    """The scales or zero points of a parameter, for its new shape."""
+    for axis, rows in enumerate(analysis.rows[name]):
+        if rows is not None and steps.ndim and steps.shape[axis] > 1:
+            steps = steps.take(take(rows, copies).old, axis)
+    return steps
 
 
 @dataclass(frozen=True)
@@ -135,7 +178,8 @@ def _weight_of(
         axis = at[0]
         while name in producers and readers[name] == 1:  # a weight that is only moved on its way here
             source = producers[name]
-            labelled = [n for n in source.node.inputs if analysis.rows.get(n) is not None]
+            read = [n for n in source.node.inputs if analysis.roles.get(n) != "quantiser"]
+            labelled = [n for n in read if analysis.rows.get(n) is not None]
             if source.rule is None or source.equation is None or source.rule.cost is not None or len(labelled) != 1:
                 break
             term = (source.equation.outputs[source.node.outputs.index(name)] or ())[axis]
@@ -152,16 +196,24 @@ def _weight_of(
 
 def _draw(analysis: Analysis, copies: Array, weights: Weights, rng: np.random.Generator) -> None:
     """Overwrite every slice of a copy by fresh weights."""
+    steps = steps_of(analysis)
+    plain = stored(analysis)
     for plan, rows in zip(analysis.plans, analysis.factor_rows, strict=True):
         if plan.rule is None or not plan.rule.weights or plan.equation is None:
             continue
         for i in plan.rule.weights:
             name = plan.node.inputs[i] if i < len(plan.node.inputs) else ""
+            name = plain.get(name, name)
             if name not in weights:
                 continue
             summed = {f.name for axis in plan.equation.inputs[i] or () for f in factors(axis)} & set(_summed(plan))
             fan_in = prod(_new_size(plan, rows.get(factor), factor, copies) for factor in summed)
             fresh = rng.normal(0, np.sqrt(2 / max(fan_in, 1)), weights[name].shape)
+            if analysis.parameters[name].quantised:
+                own = steps.get(name, PLAIN)
+                scale, zero = (_widened(analysis, name, each, copies) for each in (own.scale, own.zero))
+                there = weights[name].astype(np.float64)
+                fresh = np.clip(np.rint(fresh / scale + zero), there.min(), there.max())
             new = np.zeros(fresh.shape, bool)
             for axis, of in enumerate(analysis.rows[name]):
                 if of is not None:

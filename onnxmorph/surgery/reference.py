@@ -1,8 +1,9 @@
 """The zero-masked original: what a shrunk model has to compute.
 
-Every parameter slice of a removed channel is zero. Where an op takes a statistic over an axis that is cut, it
-sees the live positions only; where it sums over an axis of activations, the removed ones are zero. This is
-built from the original graph op by op, not by the surgery it serves to check.
+Every parameter slice of a removed channel is zero; of a quantised parameter it is the zero point, and scales and zero
+points stay. Where an op takes a statistic over an axis that is cut, it sees the live positions only; where it sums over
+an axis of activations, the removed ones are zero. This is built from the original graph op by op, not by the surgery it
+serves to check.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from onnxmorph.analysis import Analysis
 from onnxmorph.axes import Array, Mask
 from onnxmorph.notation import Factor, Sum, Term, factors
 from onnxmorph.propagate import Plan
+from onnxmorph.quantised import PLAIN, steps_of, stored
 from onnxmorph.surgery.emit import Emitter, insert
 
 
@@ -46,6 +48,11 @@ class _Reference:
     def __init__(self, emitter: Emitter) -> None:
         self.emitter, self.analysis = emitter, emitter.analysis
         self.alive = emitter.copies > 0
+        self.steps = steps_of(self.analysis)
+        known = {n for n, p in self.analysis.parameters.items() if not p.quantised or n in self.steps}
+        # Tensors whose dead positions stand for zero, because a parameter's do.
+        self.silent = known | {name for name, source in stored(self.analysis).items() if source in known}
+        self.original: dict[str, str] = {}  # of every inserted tensor the one that it stands for
 
     def dead(self, name: str) -> list[tuple[int, Mask]]:
         """The axes of a tensor with dead positions, and which are alive."""
@@ -57,11 +64,12 @@ class _Reference:
         for name in self.analysis.parameters:
             value = self.emitter.values[name]
             given = self.emitter.weights.get(name)
-            axes = self.dead(name)
+            axes = self.dead(name) if self.analysis.roles.get(name) != "quantiser" else []
             if (axes or given is not None) and value.const_value is not None:
                 array = (value.const_value.numpy() if given is None else given).copy()
                 for axis, mask in axes:
-                    np.moveaxis(array, axis, 0)[~mask] = 0
+                    zero = np.broadcast_to(self.steps.get(name, PLAIN).zero, array.shape).astype(array.dtype)
+                    np.moveaxis(array, axis, 0)[~mask] = np.moveaxis(zero, axis, 0)[~mask]
                 value.const_value = ir.Tensor(array, dtype=value.const_value.dtype, name=name)
 
     def read(self, plan: Plan, names: set[str]) -> Iterator[str]:
@@ -73,8 +81,11 @@ class _Reference:
 
     def silence(self, plan: Plan) -> None:
         """Zero the dead positions of activations that the op sums over, unless a parameter does so already."""
-        assert plan.equation is not None
+        assert plan.equation is not None and plan.rule is not None
         taken = {each.of for each in plan.spec.takes}
+        if plan.rule.cost is not None and plan.rule.cost.macs:  # products: one factor that is zero will do
+            for name, axes in zip(plan.node.inputs, plan.equation.inputs, strict=False):
+                taken |= {a.name for a in axes or () if isinstance(a, Factor) and name in self.silent}
         kept = [taken.union(*map(_names, axes)) for axes in plan.equation.outputs if axes is not None]
         for i, (name, axes) in enumerate(zip(plan.node.inputs, plan.equation.inputs, strict=False)):
             gone = [
@@ -82,9 +93,14 @@ class _Reference:
                 for t, mask in self.dead(name)
                 if axes is not None and any(_summed(axes[t], names) for names in kept)
             ]
-            if gone and name not in self.analysis.parameters:
+            if gone and name not in self.silent:
                 node = self.emitter.node(plan.node)
                 value = node.inputs[i]
+                if self.analysis.graph.dtypes[name].is_integer():
+                    zeros = [q.zero for q in plan.rule.quantised if q.data == i and q.zero is not None]
+                    point = node.inputs[zeros[0]] if zeros and zeros[0] < len(node.inputs) else None
+                    node.replace_input_with(i, self.where(node, value, gone, point))
+                    continue
                 for axis, mask in gone:  # 0 · log(0) is not 0: the dead show a live value first
                     shown = np.where(mask, np.arange(len(mask)), mask.argmax())
                     value = self.gather(node, value, shown, axis, before=True)
@@ -108,7 +124,8 @@ class _Reference:
                 value = self.gather(at, value, place, axis, before=False)
                 at = value.producer() or at
             if axes:
-                value = self.times(at, value, axes, before=False)
+                if not self.dtype(output).is_integer():  # who sums over integers silences them with their zero point
+                    value = self.times(at, value, axes, before=False)
                 self.emitter.redirect(output, value, users[output.name])
 
     def gather(self, at: ir.Node, value: ir.Value | None, index: Array, axis: int, *, before: bool) -> ir.Value:
@@ -119,30 +136,47 @@ class _Reference:
     def times(self, at: ir.Node, value: ir.Value | None, axes: list[tuple[int, Mask]], *, before: bool) -> ir.Value:
         """The tensor with its dead positions set to zero."""
         assert value is not None and value.name is not None
-        source = self.analysis.graph.model.graph
         for axis, mask in axes:
-            rank = len(self.analysis.rows[self.root(value)])
-            shape = [1] * rank
-            shape[axis] = len(mask)
-            kind = (value.dtype or source.outputs[0].dtype or ir.DataType.FLOAT).numpy()
-            constant = self.emitter.constant(f"{value.name}_mask{axis}", mask.reshape(shape).astype(kind))
+            kind = self.dtype(value).numpy()
+            constant = self.emitter.constant(f"{value.name}_mask{axis}", self.across(value, axis, mask).astype(kind))
             value = self.insert(at, ir.Node("", "Mul", [value, constant]), before)
             at = at if before else (value.producer() or at)
         return value
 
+    def where(
+        self, at: ir.Node, value: ir.Value | None, axes: list[tuple[int, Mask]], zero: ir.Value | None
+    ) -> ir.Value:
+        """The tensor of integers with its dead positions set to the zero point: in int32, as ONNX Runtime wants it."""
+        assert value is not None and value.name is not None
+        narrow, wide = self.dtype(value), [ir.AttrInt64("to", ir.DataType.INT32)]
+        value = self.insert(at, ir.Node("", "Cast", [value], wide), before=True)
+        if zero is None:
+            point = self.emitter.constant(f"{value.name}_zero", np.zeros((), np.int32))
+        else:
+            point = self.insert(at, ir.Node("", "Cast", [zero], wide), before=True)
+        for axis, mask in axes:
+            alive = self.emitter.constant(f"{value.name}_mask{axis}", self.across(value, axis, mask))
+            value = self.insert(at, ir.Node("", "Where", [alive, value, point]), before=True, of=value)
+        return self.insert(at, ir.Node("", "Cast", [value], [ir.AttrInt64("to", narrow)]), before=True)
+
+    def across(self, value: ir.Value, axis: int, mask: Mask) -> Mask:
+        """The mask of one axis, to broadcast against the tensor."""
+        shape = [1] * len(self.analysis.rows[self.root(value)])
+        shape[axis] = len(mask)
+        return mask.reshape(shape)
+
     def root(self, value: ir.Value) -> str:
         """The tensor of the original that an inserted one stands for."""
-        while (name := value.name or "") not in self.analysis.rows:
-            producer = value.producer()
-            assert producer is not None and producer.inputs[0] is not None
-            value = producer.inputs[0]
-        return name
+        return self.original.get(value.name or "", value.name or "")
 
-    def insert(self, at: ir.Node, node: ir.Node, before: bool) -> ir.Value:
-        output, source = node.outputs[0], node.inputs[0]
+    def dtype(self, value: ir.Value) -> ir.DataType:
+        return self.analysis.graph.dtypes[self.root(value)]
+
+    def insert(self, at: ir.Node, node: ir.Node, before: bool, of: ir.Value | None = None) -> ir.Value:
+        output, source = node.outputs[0], of or node.inputs[0]
         assert source is not None
         output.name = f"{source.name}_{node.op_type}_{len(self.emitter.values)}"
-        output.type = source.type
+        self.original[output.name] = self.root(source)
         self.emitter.values[output.name] = output
         insert(at, node, before=before)
         return output

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from onnxmorph.errors import ModelError
+from onnxmorph.graph import read
 
+TOLERANCE = 1e-4
+HALF = 1e-2  # a few units in the last place of float16, some layers on
+OTHER_FLOATS = {ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE}
 NEWEST_IR = 13  # onnxruntime 1.31 reads no newer files, and the graph itself does not depend on it
 
 
@@ -19,6 +24,8 @@ def run_session(model: ir.Model) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    # No fusion: of two models that compute the same, one can be fused into integer arithmetic that rounds otherwise.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     model.ir_version = min(model.ir_version or 8, NEWEST_IR)
     proto = ir.to_proto(ir.external_data.load_to_model(model))
     try:
@@ -33,6 +40,58 @@ def run_session(model: ir.Model) -> Any:
             raise _cannot_run(e) from None
 
     return run
+
+
+def run_alike(models: Sequence[ir.Model], dtypes: set[ir.DataType]) -> tuple[list[Any], float]:
+    """Models that are to be compared, ready to run: in their own types if they can, else all in float32.
+
+    Args:
+        models: of one origin.
+        dtypes: the types of their tensors.
+
+    Returns:
+        what `run_session` gives for each, and the relative difference that these types explain.
+    """
+    if ir.DataType.BFLOAT16 not in dtypes:
+        try:
+            tolerance = HALF if ir.DataType.FLOAT16 in dtypes else TOLERANCE
+            return [run_session(model) for model in models], tolerance
+        except ModelError:
+            if dtypes.isdisjoint(OTHER_FLOATS):
+                raise
+    return [_taking_float(run_session(in_float(model))) for model in models], TOLERANCE
+
+
+def in_float(model: ir.Model) -> ir.Model:
+    """A copy that computes in float32 whatever the original does in other floating-point types."""
+    model = model.clone()
+
+    def plain(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+        if tensor.dtype not in OTHER_FLOATS:
+            return tensor
+        return ir.tensor(read(tensor, tensor.name or "").astype(np.float32), name=tensor.name)
+
+    for graph in (model.graph, *model.graph.subgraphs()):
+        for value in graph.initializers.values():
+            if value.const_value is not None:
+                value.const_value = plain(value.const_value)
+        for value in (*graph.inputs, *graph.initializers.values(), *(v for node in graph for v in node.outputs)):
+            if value.dtype in OTHER_FLOATS:
+                value.dtype = ir.DataType.FLOAT
+        for node in graph:
+            for name, attribute in list(node.attributes.items()):
+                if isinstance(attribute.value, ir.TensorProtocol):
+                    node.attributes[name] = ir.AttrTensor(name, plain(attribute.as_tensor()))
+                elif name in ("to", "dtype", "output_dtype") and attribute.value in OTHER_FLOATS:
+                    node.attributes[name] = ir.AttrInt64(name, ir.DataType.FLOAT)
+    return model
+
+
+def _taking_float(run: Any) -> Any:
+    def narrowed(array: NDArray[Any]) -> NDArray[Any]:
+        return array if array.dtype.kind in "biu" else array.astype(np.float32)
+
+    return lambda feeds: run({name: narrowed(array) for name, array in feeds.items()})
 
 
 def run_node(

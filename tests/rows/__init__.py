@@ -3,6 +3,8 @@
 from rows import (
     attention,
     compute,
+    contrib,
+    contrib_quantised,
     control,
     create,
     einsum,
@@ -11,6 +13,7 @@ from rows import (
     movement,
     norms,
     pointwise,
+    quantised,
     recurrent,
     reductions,
     reshape,
@@ -24,5 +27,6 @@ __all__ = ["ROWS", "Act", "Row"]
 _FAMILIES = (
     *(compute, einsum, norms, pointwise, reductions, movement, reshape, recurrent, attention),
     *(control, create, indexing, losses, signal, vision),
+    *(quantised, contrib, contrib_quantised),
 )
 ROWS = [row for family in _FAMILIES for row in family.ROWS]

@@ -34,11 +34,12 @@ class Act:
 
 @dataclass(frozen=True)
 class Weight:
-    """A floating-point initializer with values in [low, high]."""
+    """An initializer with values in [low, high], of the type `kind`."""
 
     shape: tuple[int, ...]
     low: float = -1.0
     high: float = 1.0
+    kind: int = TensorProto.FLOAT
 
 
 Constant = NDArray[Any]
@@ -69,14 +70,11 @@ class Row:
     reference: bool = False
     captured: int = 0
     shapes: tuple[tuple[int, ...], ...] = ()
+    absent: tuple[int, ...] = ()  # outputs that are left out
 
     @property
     def opsets(self) -> list[onnx.OperatorSetIdProto]:
         return [helper.make_opsetid("", self.opset), *([helper.make_opsetid(self.domain, 1)] if self.domain else [])]
-
-    @property
-    def schema(self) -> onnx.defs.OpSchema:
-        return onnx.defs.get_schema(self.op, 1 if self.domain else self.opset, self.domain)
 
     def __str__(self) -> str:
         return f"{self.op}-{self.opset}" + (f"-{self.note}" if self.note else "")
@@ -109,18 +107,21 @@ class Row:
                 names.append(f"a{i}")
             elif isinstance(given, Weight):
                 values = rng.uniform(given.low, given.high, given.shape).astype(np.float32)
+                if given.kind != TensorProto.FLOAT:
+                    values = np.rint(values).astype(helper.tensor_dtype_to_np_dtype(given.kind))
                 names.append(initializer(f"w{i}", values))
             else:
                 names.append("" if given is None else initializer(f"c{i}", given))
-        outputs = [f"y{j}" for j in range(self.outputs)]
+        outputs = ["" if j in self.absent else f"y{j}" for j in range(self.outputs)]
         names = names[: len(names) - self.captured]
         nodes.append(helper.make_node(self.op, names, outputs, name="subject", domain=self.domain, **self.attributes))
         graph = helper.make_graph(nodes, "row", inputs, [], initializers)
         model = helper.make_model(graph, opset_imports=self.opsets, ir_version=10)
         like = ["a0"] if self.op == "GroupNormalization" else outputs  # for which onnx infers nothing
-        types = [(TensorProto.FLOAT, list(s)) for s in self.shapes] or _types(model, like)
-        for j, (kind, shape) in enumerate(types):
-            self._probe(model.graph, rng, j, kind, shape)
+        there = [name for name in outputs if name]
+        types = [(TensorProto.FLOAT, list(s)) for s in self.shapes] or _types(model, [n for n in like if n])
+        for name, (kind, shape) in zip(there, types, strict=True):
+            self._probe(model.graph, rng, int(name[1:]), kind, shape)
         return model
 
     def _probe(self, graph: onnx.GraphProto, rng: np.random.Generator, j: int, kind: int, shape: list[int]) -> None:
@@ -146,10 +147,20 @@ class Row:
 
 
 def _types(model: onnx.ModelProto, names: list[str]) -> list[tuple[int, list[int]]]:
-    """Element type and shape of tensors; a dynamic size counts 1."""
+    """Element type and shape of tensors; a dynamic size counts 1. What onnx cannot tell, ONNX Runtime shows."""
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
     found = {v.name: v.type.tensor_type for v in inferred.graph.value_info}
+    if any(not found[n].elem_type if n in found else True for n in names):
+        shown = onnx.ModelProto()
+        shown.CopyFrom(model)
+        shown.graph.output.extend(onnx.ValueInfoProto(name=n) for n in names)
+        arrays = run_session(ir.from_proto(shown))({v.name: np.ones(_ones(v), np.float32) for v in model.graph.input})
+        return [(helper.np_dtype_to_tensor_dtype(a.dtype), list(a.shape)) for a in arrays]
     return [(found[n].elem_type, [d.dim_value or 1 for d in found[n].shape.dim]) for n in names]
+
+
+def _ones(value: onnx.ValueInfoProto) -> list[int]:
+    return [1] * len(value.type.tensor_type.shape.dim)
 
 
 # ---------------------------------------------------------------- what the table is written with
