@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from laws import TOLERANCE, moved, prediction, random_cut, shuffled
 from onnxmorph.analysis import Analysis, analyze
 from onnxmorph.axes import Array
 from onnxmorph.propagate import Plan
@@ -23,7 +24,6 @@ from onnxmorph.surgery.reference import masked
 from onnxmorph.surgery.verify import relative, run_session
 from rows import ROWS, Act, Row
 
-TOLERANCE = 1e-5
 OLDEST = 7  # the first opset that onnxmorph reads
 
 
@@ -62,15 +62,6 @@ def case(request: pytest.FixtureRequest) -> Case:
     return case_of(request.param)
 
 
-def random_cut(analysis: Analysis, rng: np.random.Generator) -> Array:
-    """Half of every group removed."""
-    copies = np.ones(analysis.channels + 1, np.int64)
-    for group in analysis.groups:
-        gone = rng.permutation(group.width)[: group.width // 2]
-        copies[group.start + 1 + gone] = 0
-    return copies
-
-
 def test_every_rule_has_a_row() -> None:
     """But those that fix everything: they say so themselves."""
     assert {(row.domain, row.op) for row in ROWS} == {key for key, rule in TABLE.items() if not rule.fixed}
@@ -89,25 +80,6 @@ def test_the_factors_that_can_go_are_the_ones_listed(case: Case) -> None:
 # ---------------------------------------------------------------- equivariance
 
 
-def moved(array: NDArray[Any], rows: tuple[Array | None, ...], image: Array) -> NDArray[Any]:
-    """The array with every channel c at the place of ``image[c]``; of several places the same in order."""
-    for axis, labels in enumerate(rows):
-        if labels is not None:
-            here, there = (_places(each) for each in (labels, image[labels]))
-            array = array.take([there[key] for key in here], axis)
-    return array
-
-
-def _places(labels: Array) -> dict[tuple[Any, ...], int]:
-    """Position by (its channels, how many positions before it have the same)."""
-    seen: dict[tuple[int, ...], int] = {}
-    places = {}
-    for position, row in enumerate(np.sort(labels, 1).tolist()):
-        n = seen[tuple(row)] = seen.get(tuple(row), -1) + 1
-        places[(*row, "at", n)] = position
-    return places
-
-
 def test_permuted_channels_give_permuted_outputs(case: Case) -> None:
     analysis = case.analysis
     rng, inputs, constants = case.rng, {}, {}
@@ -119,10 +91,7 @@ def test_permuted_channels_give_permuted_outputs(case: Case) -> None:
             inputs[name] = rng.uniform(given.low, given.high, given.shape).astype(np.float32).astype(kind)
         elif name:
             constants[name] = stored[name]
-    image = np.arange(analysis.channels + 1)
-    for group in analysis.groups:
-        own = slice(group.start + 1, group.start + 1 + group.width)
-        image[own] = rng.permutation(image[own])
+    image = shuffled(analysis, rng)
 
     def permuted(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """A parameter has channels of its own; a value (an index, a bound) has none."""
@@ -193,11 +162,7 @@ def test_the_polynomial_is_the_count(case: Case, most: int) -> None:
     copies = (
         random_cut(analysis, case.rng) if most == 1 else np.append(1, case.rng.integers(1, most + 1, analysis.channels))
     )
-    counted = analyze(emit(analysis, copies))
-    widths = np.array([copies[g.start + 1 : g.start + 1 + g.width].sum() for g in analysis.groups])
-    assert {n: p.value(widths) for n, p in analysis.costs.items()} == {
-        n: p.value(counted.widths) for n, p in counted.costs.items()
-    }
+    prediction(analysis, copies)
 
 
 def test_copied_channels_give_a_network_that_runs(case: Case) -> None:
