@@ -45,6 +45,7 @@ class _Reference:
     def __init__(self, emitter: Emitter) -> None:
         self.emitter, self.analysis = emitter, emitter.analysis
         self.alive = emitter.copies > 0
+        self.original = {name: name for name in self.analysis.rows}  # the tensor that an inserted one stands for
 
     def dead(self, name: str) -> list[tuple[int, Mask]]:
         """The axes of a tensor with dead positions, and which are alive."""
@@ -83,7 +84,7 @@ class _Reference:
             ]
             if gone and name not in self.analysis.parameters:
                 node = self.emitter.node(plan.node)
-                node.replace_input_with(i, self.times(node, node.inputs[i], gone, before=True))
+                node.replace_input_with(i, self.zeroed(node, node.inputs[i], gone, before=True))
 
     def restrict(self, plan: Plan) -> None:
         """Run one op on the live positions of its inputs, and put its outputs back among zeros."""
@@ -103,42 +104,37 @@ class _Reference:
                 value = self.gather(at, value, place, axis, before=False)
                 at = value.producer() or at
             if axes:
-                value = self.times(at, value, axes, before=False)
+                value = self.zeroed(at, value, axes, before=False)
                 for user, i in users[output.name]:
                     user.replace_input_with(i, value)
 
     def gather(self, at: ir.Node, value: ir.Value | None, index: Array, axis: int, *, before: bool) -> ir.Value:
         assert value is not None
         constant = self.emitter.constant(f"{value.name}_live{axis}", index.astype(np.int64))
-        return self.insert(at, ir.Node("", "Gather", [value, constant], [ir.AttrInt64("axis", axis)]), before)
+        return self.insert(at, ir.Node("", "Gather", [value, constant], [ir.AttrInt64("axis", axis)]), value, before)
 
-    def times(self, at: ir.Node, value: ir.Value | None, axes: list[tuple[int, Mask]], *, before: bool) -> ir.Value:
-        """The tensor with its dead positions set to zero."""
-        assert value is not None and value.name is not None
-        source = self.analysis.graph.model.graph
+    def zeroed(self, at: ir.Node, value: ir.Value | None, axes: list[tuple[int, Mask]], *, before: bool) -> ir.Value:
+        """The tensor with its dead positions set to zero: chosen, for zero times what they hold may be no number."""
+        assert value is not None
+        kind = (value.dtype or self.analysis.graph.model.graph.outputs[0].dtype or ir.DataType.FLOAT).numpy()
+        choose = self.emitter.model.opset_imports[""] >= 9  # the first that has Where
         for axis, mask in axes:
-            rank = len(self.analysis.rows[self.root(value)])
-            shape = [1] * rank
+            shape = [1] * len(self.analysis.rows[self.original[value.name or ""]])
             shape[axis] = len(mask)
-            kind = (value.dtype or source.outputs[0].dtype or ir.DataType.FLOAT).numpy()
-            constant = self.emitter.constant(f"{value.name}_mask{axis}", mask.reshape(shape).astype(kind))
-            value = self.insert(at, ir.Node("", "Mul", [value, constant]), before)
-            at = at if before else (value.producer() or at)
+            alive = mask.reshape(shape)
+            constant = self.emitter.constant(f"{value.name}_mask{axis}", alive if choose else alive.astype(kind))
+            zero = [self.emitter.constant(f"{value.name}_zero", np.zeros((), kind))] if choose else []
+            node = ir.Node("", "Where" if choose else "Mul", [constant, value, *zero])
+            value = self.insert(at, node, value, before)
+            at = at if before else node
         return value
 
-    def root(self, value: ir.Value) -> str:
-        """The tensor of the original that an inserted one stands for."""
-        while (name := value.name or "") not in self.analysis.rows:
-            producer = value.producer()
-            assert producer is not None and producer.inputs[0] is not None
-            value = producer.inputs[0]
-        return name
-
-    def insert(self, at: ir.Node, node: ir.Node, before: bool) -> ir.Value:
-        output, source = node.outputs[0], node.inputs[0]
-        assert source is not None
+    def insert(self, at: ir.Node, node: ir.Node, source: ir.Value, before: bool) -> ir.Value:
+        """Put a node that changes `source` beside another one."""
+        output = node.outputs[0]
         output.name = f"{source.name}_{node.op_type}_{len(self.emitter.values)}"
         output.type = source.type
         self.emitter.values[output.name] = output
+        self.original[output.name] = self.original[source.name or ""]
         (self.emitter.graph.insert_before if before else self.emitter.graph.insert_after)(at, node)
         return output
