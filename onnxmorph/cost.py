@@ -76,7 +76,8 @@ def count_costs(
         flops: Terms = {}
         macs: Terms = {}
         if rule is not None and rule.cost is not None and node.counted:
-            once: Terms = {(): sum(prod(s) for s in node.out_shapes if s is not None)}
+            seen = node.in_shapes if None in node.out_shapes else node.out_shapes
+            once: Terms = {(): sum(prod(s) for s in seen if s is not None)}
             if plan.equation is not None:
                 chosen = [n for n in plan.sizes if _chooser(rule.cost.factors).fullmatch(n)]
                 once = _product(sizes(of.get(n), plan.sizes[n]) for n in chosen)

@@ -75,10 +75,10 @@ class Parameter:
 class Graph:
     """A model as analysis sees it. ``model`` is the ONNX IR that surgery clones; nobody else looks inside.
 
-    ``constants`` are the parameters that the file holds as Constant nodes: cut like others, but not counted.
-    ``static`` gives, for each computed integer tensor that is known in part, which entries do not depend on a
-    dynamic dimension. ``dynamic`` gives the dynamic axes of a tensor. ``derived`` names the known tensors that
-    come from the shape of another tensor, and so would change with a cut.
+    ``kinds`` are the element types of the tensors. ``constants`` are the parameters that the file holds as Constant
+    nodes: cut like others, but not counted. ``static`` gives, for each computed integer tensor that is known in part,
+    which entries do not depend on a dynamic dimension. ``dynamic`` gives the dynamic axes of a tensor. ``derived``
+    names the known tensors that come from the shape of another tensor, and so would change with a cut.
     """
 
     model: ir.Model
@@ -86,6 +86,7 @@ class Graph:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     shapes: Mapping[str, Shape | None]
+    kinds: Mapping[str, ir.DataType]
     parameters: Mapping[str, Parameter]
     constants: frozenset[str]
     known: Mapping[str, Known]

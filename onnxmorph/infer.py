@@ -52,8 +52,9 @@ def captured_by(node: ir.Node) -> tuple[str, ...]:
     for attribute in node.attributes.values():
         bodies = {ir.AttributeType.GRAPH: [attribute.value], ir.AttributeType.GRAPHS: attribute.value}
         for body in bodies.get(attribute.type, []):
-            inner = {v.name for n in body.all_nodes() for v in n.outputs} | {v.name for v in body.inputs}
-            inner |= set(body.initializers)
+            inner = {v.name for n in body.all_nodes() for v in n.outputs}
+            for each in (body, *body.subgraphs()):
+                inner |= {v.name for v in each.inputs} | set(each.initializers)
             found += [v.name for n in body.all_nodes() for v in n.inputs if v is not None and v.name not in inner]
             found += [v.name for v in body.outputs if v.name not in inner]
     return tuple(dict.fromkeys(n for n in found if n))
@@ -61,18 +62,18 @@ def captured_by(node: ir.Node) -> tuple[str, ...]:
 
 @dataclass
 class Inferred:
-    """Shapes, known values, which tensors are floating-point, and which values derive from shapes."""
+    """Shapes, element types, known values, and which values derive from shapes."""
 
     shapes: dict[str, Shape | None]
+    kinds: dict[str, ir.DataType]
     known: dict[str, Known]
-    floats: set[str]
     derived: set[str]
 
 
 def infer(model: ir.Model, name: str, inputs: Mapping[str, Shape]) -> Inferred:
     """Shapes of all tensors, and values of integer tensors, for one choice of input sizes."""
     types: dict[str, onnx.TypeProto] = {}
-    found = Inferred({}, {}, set(), set())
+    found = Inferred({}, {}, {}, set())
     protos: dict[str, onnx.TensorProto] = {}
 
     def record(key: str, kind: onnx.TypeProto) -> None:
@@ -85,19 +86,22 @@ def infer(model: ir.Model, name: str, inputs: Mapping[str, Shape]) -> Inferred:
             size = "×".join(map(str, shape))
             message = f"{name}: tensor {key!r} has the size {size}, more than any machine holds; check the shapes"
             raise ModelError(message, code="model-size")
-        if ir.DataType(tensor.elem_type).is_floating_point():
-            found.floats.add(key)
+        found.kinds[key] = ir.DataType(tensor.elem_type)
 
     for value in model.graph.inputs:
         given = inputs.get(value.name or "")
-        if given is not None and value.dtype is not None:
-            record(value.name or "", onnx.helper.make_tensor_type_proto(int(value.dtype), given))
+        if given is not None and isinstance(value.type, ir.TensorType):
+            record(value.name or "", onnx.helper.make_tensor_type_proto(int(value.type.dtype), given))
+        elif value.type is not None and not isinstance(value.type, ir.TensorType):  # a sequence, or what may be absent
+            record(value.name or "", ir.serde.serialize_value(value).type)
     for key, value in model.graph.initializers.items():
         tensor = value.const_value
         if tensor is None:
             raise ModelError(f"{name}: initializer {key!r} has no value", code="model-initializer")
         shape = list(tensor.shape.numpy())
         record(key, onnx.helper.make_tensor_type_proto(int(tensor.dtype), shape))
+        if tensor.dtype == ir.DataType.STRING:
+            continue
         if not tensor.dtype.is_floating_point() or tensor.size <= 1:
             found.known[key] = read(tensor, key)
         elif tensor.size <= 16:  # e.g. the scales of a Resize: a shape depends on them

@@ -106,6 +106,7 @@ def _view(model: ir.Model, name: str, given: Mapping[str, Sequence[int]], consta
         inputs=names_of(model.graph.inputs),
         outputs=names_of(model.graph.outputs),
         shapes=pass_one.shapes,
+        kinds=pass_one.kinds,
         parameters=parameters,
         constants=constants & parameters.keys(),
         known=known,
@@ -116,10 +117,10 @@ def _view(model: ir.Model, name: str, given: Mapping[str, Sequence[int]], consta
         source=name,
         notes=tuple(notes),
     )
-    return replace(graph, nodes=tuple(_nodes(model, graph, pass_one.floats)))
+    return replace(graph, nodes=tuple(_nodes(model, graph)))
 
 
-def _nodes(model: ir.Model, graph: Graph, floats: set[str]) -> Iterator[Node]:
+def _nodes(model: ir.Model, graph: Graph) -> Iterator[Node]:
     """The nodes that the outputs depend on, settled arithmetic on shapes left out: its results are constants."""
     settled = {key: key in graph.derived for key in graph.known if graph.static[key].all()}
     needed, kept = set(graph.outputs), []
@@ -149,7 +150,7 @@ def _nodes(model: ir.Model, graph: Graph, floats: set[str]) -> Iterator[Node]:
             known=tuple(graph.known[i] if i in graph.known and graph.static[i].all() else None for i in inputs),
             partial=tuple(graph.known.get(i) if i else None for i in inputs),
             captured=captured_by(node),
-            counted=any(o in floats and o not in settled for o in outputs),
+            counted=any(o not in settled and graph.kinds[o].is_floating_point() for o in outputs if o in graph.kinds),
         )
 
 

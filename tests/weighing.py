@@ -67,9 +67,3 @@ def weigh(graph: onnx.GraphProto, rng: np.random.Generator, name: str, kind: int
     else:
         graph.node.append(helper.make_node("ReduceSum", [f"{name}_weighed"], [total], keepdims=0, axes=axes.tolist()))
     graph.output.append(helper.make_tensor_value_info(total, TensorProto.FLOAT, [PROBES]))
-
-
-def as_it_is(graph: onnx.GraphProto, name: str, kind: onnx.TypeProto) -> None:
-    """Make a copy of a tensor (or sequence) an output."""
-    graph.node.append(helper.make_node("Identity", [name], [f"{name}_itself"]))
-    graph.output.append(helper.make_value_info(f"{name}_itself", kind))

@@ -55,6 +55,14 @@ def softmax(node: Node) -> Spec:
     return Spec(f"{' '.join(marked)} -> {' '.join(names)}")
 
 
+def lp_norm(node: Node) -> Spec:
+    shape = node.in_shapes[0]
+    if shape is None:
+        return refuse("unknown-shape", "the shape of the input cannot be inferred")
+    names, axis = letters(len(shape)), axis_of(node.attributes["axis"], len(shape))
+    return Spec(f"{' '.join(f'{{{n}}}' if t == axis else n for t, n in enumerate(names))} -> {' '.join(names)}")
+
+
 rule("BatchNormalization", batch_norm, Cost("n c y", 2), roles={**AFFINE, 3: "state", 4: "state"})
 rule("LayerNormalization", layer_norm, Cost("a", 7), roles=AFFINE)
 rule("RMSNormalization", layer_norm, Cost("a", 5), roles={1: "scale"})
@@ -62,4 +70,4 @@ rule("GroupNormalization", group_norm, Cost("n g c y", 7), roles=AFFINE)
 rule("InstanceNormalization", "n c {y...}, c, c -> n c y...", Cost("n c y", 7), roles=AFFINE)
 rule("Softmax LogSoftmax", softmax, Cost("a", 5))
 rule("LRN", "n [c] y... -> n c y...", Cost("n c y", 5))
-rule("LpNormalization", "[a...] -> a...", Cost("a", 3))
+rule("LpNormalization", lp_norm, Cost("a", 3))

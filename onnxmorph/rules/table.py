@@ -43,7 +43,8 @@ class Take:
 class Cost:
     """``count * product of the factors`` floating-point operations; ``macs`` marks multiply-accumulates (2 each).
 
-    A node that the rule refuses costs ``count`` for every element that it writes.
+    A node that the rule refuses costs ``count`` for every element that it writes; that it reads, where the
+    shape of what it writes cannot be inferred.
     """
 
     factors: str

@@ -61,6 +61,7 @@ class Emitter:
             self.rewrite(plan, rows)
             if plan.rule is not None and plan.rule.reads_shape:
                 self.restore_shape(plan.node)
+        self.freeze_outputs()
         self.declare_shapes()
         self.lower_constants()
         self.graph.sort()
@@ -88,7 +89,7 @@ class Emitter:
         if given is None:
             for axis, rows in changed:
                 array = array.take(take(rows, self.copies).old, axis)
-        value.const_value = ir.Tensor(np.ascontiguousarray(array), dtype=tensor.dtype, name=name)
+        value.const_value = ir.Tensor(np.asarray(array, order="C"), dtype=tensor.dtype, name=name)
         value.shape = ir.Shape(array.shape)
 
     # -- sizes and positions that ops carry ------------------------------------------------------
@@ -209,6 +210,27 @@ class Emitter:
         value = self.rescale(self.node(node), output, np.asarray(static), old_sizes, old_sizes, new_sizes)
         for user, i in users:
             user.replace_input_with(i, value)
+        self.replace_output(output, value)
+
+    def freeze_outputs(self) -> None:
+        """Give outputs that settled arithmetic on shapes computes their original values."""
+        graph = self.analysis.graph
+        for name in graph.outputs:
+            if name in graph.derived and graph.static[name].all():
+                old = self.values[name]
+                self.frozen.append(self.constant(f"{name}_static", graph.known[name]))
+                node = ir.Node("", "Identity", self.frozen[-1:])
+                node.outputs[0].shape, node.outputs[0].type = old.shape, old.type
+                self.graph.append(node)
+                self.replace_output(old, node.outputs[0])
+
+    def replace_output(self, old: ir.Value, new: ir.Value) -> None:
+        """Where a tensor is an output of the graph, let another take its place and its name."""
+        for i, output in enumerate(self.graph.outputs):
+            if output is old:
+                self.graph.outputs[i] = new
+                old.name, new.name = f"{old.name}_{len(self.values)}", old.name
+                self.values[old.name or ""] = old
 
     def reindex(self, plan: Plan, rows: Mapping[str, Array | None], of: Take) -> None:
         """Positions that an op picks: find each where it stands now."""

@@ -116,7 +116,7 @@ class _Reference:
     def zeroed(self, at: ir.Node, value: ir.Value | None, axes: list[tuple[int, Mask]], *, before: bool) -> ir.Value:
         """The tensor with its dead positions set to zero: chosen, for zero times what they hold may be no number."""
         assert value is not None
-        kind = (value.dtype or self.analysis.graph.model.graph.outputs[0].dtype or ir.DataType.FLOAT).numpy()
+        kind = self.analysis.graph.kinds[self.original[value.name or ""]].numpy()
         choose = self.emitter.model.opset_imports[""] >= 9  # the first that has Where
         for axis, mask in axes:
             shape = [1] * len(self.analysis.rows[self.original[value.name or ""]])

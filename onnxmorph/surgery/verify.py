@@ -101,7 +101,7 @@ def run_session(model: ir.Model) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what fails is raised
     model.ir_version = min(model.ir_version or 8, NEWEST_IR)
     proto = ir.to_proto(ir.external_data.load_to_model(model))
     try:

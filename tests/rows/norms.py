@@ -52,7 +52,7 @@ ROWS = [
     Row("InstanceNormalization", (IMAGE, *AFFINE), "c n y~0 y~1"),
     Row("InstanceNormalization", (Act((2, 6, 9)), *AFFINE), "c n y~0", note="1d"),
     Row("LRN", (IMAGE,), "n y~0 y~1", {"size": 3}),
-    Row("LpNormalization", (MATRIX,), "", {"axis": 1, "p": 2}),
+    Row("LpNormalization", (MATRIX,), "a0 a1", {"axis": 1, "p": 2}),
     *rows("Softmax LogSoftmax", Act((2, 4, 6)), free="a0 a1 a2", opset=13),
     *rows(
         "Softmax LogSoftmax",

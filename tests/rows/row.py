@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from weighing import activation, as_it_is, initializer, weigh
+from weighing import activation, initializer, weigh
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Row:
         like = ["a0"] if self.op == "GroupNormalization" else outputs  # for which onnx infers nothing
         for name, (kind, shape) in zip(outputs, _types(model, like), strict=False):
             if self.op in ("Shape", "Size"):  # sizes have no channels to weigh; they stay the original's
-                as_it_is(model.graph, name, helper.make_tensor_type_proto(kind, shape))
+                model.graph.output.append(helper.make_tensor_value_info(name, kind, shape))
             else:
                 weigh(model.graph, rng, name, kind, shape, self.opset)
         return model
