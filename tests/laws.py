@@ -121,13 +121,23 @@ def permutation(
     assert_same(run(analysis.graph.model, feeds), run(other, feeds), "permuted channels", tolerance)
 
 
-def deletion(analysis: Analysis, feeds: Feeds, copies: Array, run: Run = in_runtime, tol: float = TOLERANCE) -> None:
-    """What is left computes what the original does with the removed channels at zero; the checker accepts it."""
+def deletion(
+    analysis: Analysis,
+    feeds: Feeds,
+    copies: Array,
+    run: Run = in_runtime,
+    tolerance: float = TOLERANCE,
+    at: Analysis | None = None,
+) -> None:
+    """What is left computes what the original does with the removed channels at zero; the checker accepts it.
+
+    ``at`` is the analysis for the sizes of `feeds`, where that of the cut is for others: masks have a size.
+    """
     small = emit(analysis, copies)
     if _accepted(analysis.graph.model) is None:
         refusal = _accepted(small)
         assert refusal is None, f"the checker refuses what is left: {refusal}"
-    assert_same(run(masked(analysis, copies), feeds), run(small, feeds), "removed channels", tol)
+    assert_same(run(masked(at or analysis, copies), feeds), run(small, feeds), "removed channels", tolerance)
 
 
 def _accepted(model: ir.Model) -> Exception | None:

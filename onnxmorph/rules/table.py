@@ -19,6 +19,7 @@ class Write:
     """A parameter (attribute or constant input) whose entries are sizes.
 
     ``entries`` holds one axis in the notation per entry, e.g. ``("s0", "s1")``; None leaves the entry alone.
+    An entry is written when it changes, or when its axis in ``within`` does: -1 is another position then.
     ``instead_of`` names an attribute that must go when the parameter is written. ``infers`` says that one
     entry may be -1.
     """
@@ -27,6 +28,7 @@ class Write:
     entries: tuple[str | None, ...]
     instead_of: str | None = None
     infers: bool = False
+    within: tuple[str | None, ...] = ()
 
 
 @dataclass(frozen=True)

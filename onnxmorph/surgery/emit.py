@@ -133,16 +133,21 @@ class Emitter:
         """Bring one parameter that holds sizes up to date."""
         node = plan.node
         before = node.sizes(write.parameter)
-        new = [None if e is None else size_of(parse_term(e), sizes) for e in write.entries]
-        old = [None if e is None else size_of(parse_term(e), plan.sizes) for e in write.entries]
-        if new == old:
+
+        def sized(entries: Sequence[str | None], of: Mapping[str, int]) -> list[int | None]:
+            return [None if e is None else size_of(parse_term(e), of) for e in entries]
+
+        new, old = (sized(write.entries, of) for of in (sizes, plan.sizes))
+        moved = [a != b for a, b in zip(*(sized(write.within, of) for of in (sizes, plan.sizes)), strict=True)]
+        stale = [a != b or any(moved[j : j + 1]) for j, (a, b) in enumerate(zip(new, old, strict=True))]
+        if not any(stale):
             return
         if before is None:  # e.g. a Split in equal parts
             before = np.array(old, np.int64)
         after = np.array(before, np.int64).reshape(-1)
         ratio = np.ones((2, len(after)), np.int64)
         for j, (entry, size) in enumerate(zip(new, old, strict=True)):
-            if entry is not None and size is not None:
+            if stale[j] and entry is not None and size is not None:
                 after[j], ratio[:, j] = entry, (entry, size)
         target = self.node(node)
         index = node.input_index(write.parameter)
