@@ -102,7 +102,7 @@ def infer(model: ir.Model, name: str, inputs: Mapping[str, Shape]) -> Inferred:
         record(key, onnx.helper.make_tensor_type_proto(int(tensor.dtype), shape))
         if tensor.dtype == ir.DataType.STRING:
             continue
-        if not tensor.dtype.is_floating_point() or tensor.size <= 1:
+        if not tensor.dtype.is_floating_point() or not tensor.shape.rank():  # no cut makes a number of a longer one
             found.known[key] = read(tensor, key)
         elif tensor.size <= 16:  # e.g. the scales of a Resize: a shape depends on them
             protos[key] = onnx.numpy_helper.from_array(read(tensor, key), key)

@@ -5,7 +5,7 @@ Each law raises AssertionError. They know no op and no network: tests hand them 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from onnxmorph.analysis import Analysis, analyze
 from onnxmorph.axes import Array
+from onnxmorph.rules import Take
 from onnxmorph.surgery.emit import emit
 from onnxmorph.surgery.reference import masked
 from onnxmorph.surgery.verify import relative, run_session
@@ -107,6 +108,16 @@ def permuted(analysis: Analysis, image: Array) -> ir.Model:
     return model
 
 
+def _takes(analysis: Analysis) -> Iterator[tuple[Take, Mapping[str, Array | None]]]:
+    for plan, rows in zip(analysis.plans, analysis.factor_rows, strict=True):
+        for take in plan.spec.takes:
+            yield take, rows
+
+
+def _is_picked_apart(rows: Array | None) -> bool:
+    return rows is not None and len(np.unique(rows, axis=0)) < len(rows)
+
+
 # ---------------------------------------------------------------- the laws
 
 
@@ -115,8 +126,11 @@ def permutation(
 ) -> None:
     """Channels that change places in all parameters change nothing: what is interchangeable, and all its ties.
 
-    It uses nothing of the surgery, and fails wherever a tie is missing.
+    It uses nothing of the surgery, and fails wherever a tie is missing. It says nothing where an op picks single
+    positions of a channel that has several: such channels cost the same, but are not interchangeable.
     """
+    if any(_is_picked_apart(rows.get(take.of)) for take, rows in _takes(analysis)):
+        return
     other = permuted(analysis, shuffled(analysis, np.random.default_rng(seed)))
     assert_same(run(analysis.graph.model, feeds), run(other, feeds), "permuted channels", tolerance)
 
@@ -162,3 +176,27 @@ def identity(analysis: Analysis, feeds: Feeds, run: Run = in_runtime) -> None:
         old, new = (m.graph.initializers[name].const_value for m in (analysis.graph.model, whole))
         assert old is not None and new is not None and old.tobytes() == new.tobytes(), f"identity: {name} changed"
     assert_same(run(analysis.graph.model, feeds), run(whole, feeds), "identity", 0)
+
+
+def growth(analysis: Analysis, feeds: Feeds, copies: Array, run: Run = in_runtime) -> None:
+    """A network with copies of channels runs, and costs what was predicted."""
+    prediction(analysis, copies)
+    for i, found in enumerate(run(emit(analysis, copies), feeds)):
+        assert np.isfinite(found).all(), f"growth: output {i} is not finite"
+
+
+def single(analysis: Analysis, feeds: Feeds, channel: int, run: Run = in_runtime, tolerance: float = TOLERANCE) -> None:
+    """In a network that keeps zeros, a channel whose slices are zero everywhere is one that is not there.
+
+    It asks nothing of the surgery's own zero-masked original: the parameters alone are changed.
+    """
+    copies = np.ones(analysis.channels + 1, np.int64)
+    copies[channel] = 0
+    silent = analysis.graph.model.clone()
+    for name in analysis.parameters:
+        value, array = silent.graph.initializers[name], analysis.graph.weights(name).copy()
+        for axis, rows in enumerate(analysis.rows[name]):
+            if rows is not None:
+                np.moveaxis(array, axis, 0)[(rows == channel).any(1)] = 0
+        value.const_value = ir.tensor(array, name=name)
+    assert_same(run(silent, feeds), run(emit(analysis, copies), feeds), f"channel {channel} alone", tolerance)

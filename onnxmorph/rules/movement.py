@@ -78,7 +78,8 @@ def slice_(node: Node) -> Spec:
             before[axis], after[axis] = f"[b{axis}]", f"w{axis}"
     within = tuple(before[axis] for axis in along)
     writes = tuple(
-        Write(name, tuple(entries), within=within) for name, entries in (("starts", start_entries), ("ends", end_entries))
+        Write(name, tuple(entries), within=within)
+        for name, entries in (("starts", start_entries), ("ends", end_entries))
     )
     return Spec(f"{' '.join(before)}, _, _, _, _ -> {' '.join(after)}", sizes, writes)
 

@@ -9,7 +9,7 @@ import onnx
 from graphs_at_random.moves import MOVES
 from graphs_at_random.sketch import Choices, Sketch, describe
 
-__all__ = ["describe", "random_graph"]
+__all__ = ["MOVES", "describe", "random_graph"]
 
 
 def random_graph(draw: Callable[[int], int], *, steps: int = 10, zero: bool = False) -> onnx.ModelProto:

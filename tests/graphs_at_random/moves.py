@@ -54,9 +54,12 @@ def partners(sketch: Sketch, x: str) -> list[str]:
     return [
         y
         for y in sketch.pool
-        if fit(sketch.shape(x), sketch.shape(y))
-        and sketch.fits(np.broadcast_shapes(sketch.shape(x), sketch.shape(y)))
-        and _aligned(sketch, x, y)
+        if x == y
+        or (
+            fit(sketch.shape(x), sketch.shape(y))
+            and sketch.fits(np.broadcast_shapes(sketch.shape(x), sketch.shape(y)))
+            and _aligned(sketch, x, y)
+        )
     ]
 
 
@@ -93,7 +96,11 @@ def shift(sketch: Sketch, x: str) -> Found:
 
 @move(zero=True)
 def sum_of_two(sketch: Sketch, x: str) -> Found:
-    return [sketch.add(sketch.choose.of(["Add", "Sub", "Max", "Min", "Sum", "Mean"]), x, sketch.choose.of(partners(sketch, x)))]
+    return [
+        sketch.add(
+            sketch.choose.of(["Add", "Sub", "Max", "Min", "Sum", "Mean"]), x, sketch.choose.of(partners(sketch, x))
+        )
+    ]
 
 
 @move(zero=True)
@@ -169,7 +176,9 @@ def linear(sketch: Sketch, x: str) -> Found:
     out = choose.between(1, 8)
     if right:
         vector = len(shape) > 1 and choose.draw(8) == 7
-        return [sketch.add("MatMul", x, sketch.weight(*([shape[-1]] if vector else [shape[-1], out]), fan_in=shape[-1]))]
+        return [
+            sketch.add("MatMul", x, sketch.weight(*([shape[-1]] if vector else [shape[-1], out]), fan_in=shape[-1]))
+        ]
     return [sketch.add("MatMul", sketch.weight(out, shape[-2], fan_in=shape[-2]), x)]
 
 
@@ -527,12 +536,16 @@ def concat(sketch: Sketch, x: str) -> Found:
             fit.append(y)
     parts = [x, choose.of(fit)]
     if not any(moving for _, moving in rest) and choose.draw(4) == 3:
-        parts[choose.draw(2)] = sketch.weight(*(s if t != axis else choose.between(1, 3) for t, (s, _) in enumerate(found)))
+        parts[choose.draw(2)] = sketch.weight(
+            *(s if t != axis else choose.between(1, 3) for t, (s, _) in enumerate(found))
+        )
     if choose.draw(4) == 3:
         parts.append(choose.of(fit))
     total = list(sketch.shape(x))
     total[axis] = sum(sketch.shape(p)[axis] for p in parts)
-    return [sketch.add("Concat", *parts, axis=axis - len(total) if choose.flag() else axis)] if sketch.fits(total) else []
+    return (
+        [sketch.add("Concat", *parts, axis=axis - len(total) if choose.flag() else axis)] if sketch.fits(total) else []
+    )
 
 
 @move(zero=True)

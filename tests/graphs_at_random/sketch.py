@@ -16,7 +16,7 @@ T = TypeVar("T")
 Sizes = tuple[int, ...]
 BATCHES = (2, 3)
 MOST = 3000  # elements of a tensor
-SIZES = (4, 6, 3, 2, 8, 5, 12)
+SIZES = (6, 4, 8, 3, 12, 2, 5)
 LONGEST = 24  # positions of an axis
 
 
@@ -89,7 +89,9 @@ class Sketch:
         dims: list[int | str] = [batch, *(shape[1:] if bare else [1] * (rank - 1))]
         name = f"x{len(self.graph.input)}"
         self.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, dims))
-        self.settle(name, [(s if isinstance(d, str) else d, isinstance(d, str)) for s, d in zip(shape, dims, strict=True)])
+        self.settle(
+            name, [(s if isinstance(d, str) else d, isinstance(d, str)) for s, d in zip(shape, dims, strict=True)]
+        )
         return name if bare else self.add("Mul", name, self.weight(1 if isinstance(batch, str) else batch, *shape[1:]))
 
     def constant(self, array: NDArray[Any]) -> str:
@@ -144,8 +146,11 @@ class Sketch:
         """The model; its outputs are what nothing reads, as it is or weighed with a parameter."""
         read = {i for node in self.graph.node for i in node.input}
         for name in [n for n in reversed(self.pool) if n not in read][:most]:
-            if self.choose.draw(4) == 3:
-                sizes = [f"d{t}_{name}" if m else s for t, (m, s) in enumerate(zip(self.dynamic(name), self.shape(name), strict=True))]
+            if self.choose.draw(12) == 11 and len(self.graph.node):
+                sizes = [
+                    f"d{t}_{name}" if m else s
+                    for t, (m, s) in enumerate(zip(self.dynamic(name), self.shape(name), strict=True))
+                ]
                 self.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, sizes))
             else:
                 shape = [1 if m else s for m, s in zip(self.dynamic(name), self.shape(name), strict=True)]
@@ -156,7 +161,9 @@ class Sketch:
 def describe(model: onnx.ModelProto) -> str:
     """The graph in a few lines."""
     shapes = {t.name: list(t.dims) for t in model.graph.initializer}
-    ints = {t.name: numpy_helper.to_array(t).tolist() for t in model.graph.initializer if t.data_type == TensorProto.INT64}
+    ints = {
+        t.name: numpy_helper.to_array(t).tolist() for t in model.graph.initializer if t.data_type == TensorProto.INT64
+    }
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     for value in (*inferred.input, *inferred.value_info, *inferred.output):
         shapes[value.name] = [d.dim_value or d.dim_param for d in value.type.tensor_type.shape.dim]
