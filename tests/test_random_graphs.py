@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from graphs_at_random import MOVES, describe, random_graph
 from laws import deletion, growth, identity, in_runtime, permutation, prediction, random_cut, single
 from onnxmorph.analysis import Analysis, analyze
+from tiny import integers, node, value, weight
+from tiny import model as tiny_model
 
 BATCH = 3
 TOLERANCE = 1e-4  # of float32, behind as many as ten layers that nothing normalises
@@ -94,6 +96,23 @@ def test_the_laws_hold_all_night(model: onnx.ModelProto, seed: int) -> None:
 @given(graphs(zero=True, steps=12), st.integers(0, 2**16))
 def test_a_channel_of_zeros_is_one_that_is_not_there_all_night(model: onnx.ModelProto, seed: int) -> None:
     check_single(model, seed)
+
+
+@pytest.mark.parametrize("op", ["Slice", "Gather"])
+def test_positions_of_the_batch_and_a_channel_together_stay(op: str) -> None:
+    """The last position of (n c) is another one when n is."""
+    index = [integers("i", -2), integers("e", 2**62)] if op == "Slice" else [integers("i", -2, -1)]
+    nodes = [
+        node("Mul", "x w", "h"),
+        node("Reshape", "h flat", "f"),
+        node(op, " ".join(["f", *(t.name for t in index)]), "g"),
+        node("Mul", "g p", "y"),
+    ]
+    tensors = [weight("w", 1, 4), integers("flat", -1), *index, weight("p", 2, seed=1)]
+    built = tiny_model(nodes, tensors, [value("x", ["n", 1])], [value("y", [2])])
+    analysis = analyze(built)
+    assert analysis.groups == ()
+    assert {f.code for f in analysis.fixed if f.tensor == "w" and f.axis == 1} == {"dynamic"}
 
 
 def test_the_graphs_are_worth_it() -> None:

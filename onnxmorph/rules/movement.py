@@ -76,7 +76,7 @@ def slice_(node: Node) -> Spec:
             end_entries[j] = None if end >= OPEN_END else f"(a{axis} t{axis})"
         else:
             before[axis], after[axis] = f"[b{axis}]", f"w{axis}"
-    within = tuple(before[axis] for axis in along)
+    within = tuple(before[axis] for axis in along[: len(starts)])
     writes = tuple(
         Write(name, tuple(entries), within=within)
         for name, entries in (("starts", start_entries), ("ends", end_entries))

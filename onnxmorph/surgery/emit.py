@@ -37,6 +37,10 @@ def emit(analysis: Analysis, copies: Array, weights: Mapping[str, NDArray[np.gen
     return Emitter(analysis, copies, weights or {}).run()
 
 
+def _sized(entries: Sequence[str | None], sizes: Mapping[str, int]) -> list[int | None]:
+    return [None if entry is None else size_of(parse_term(entry), sizes) for entry in entries]
+
+
 @dataclass
 class Emitter:
     """A clone of the model, and the edits that bring it to new sizes."""
@@ -131,17 +135,15 @@ class Emitter:
 
     def write(self, plan: Plan, write: Write, sizes: Mapping[str, int]) -> None:
         """Bring one parameter that holds sizes up to date."""
-        node = plan.node
-        before = node.sizes(write.parameter)
-
-        def sized(entries: Sequence[str | None], of: Mapping[str, int]) -> list[int | None]:
-            return [None if e is None else size_of(parse_term(e), of) for e in entries]
-
-        new, old = (sized(write.entries, of) for of in (sizes, plan.sizes))
-        moved = [a != b for a, b in zip(*(sized(write.within, of) for of in (sizes, plan.sizes)), strict=True)]
-        stale = [a != b or any(moved[j : j + 1]) for j, (a, b) in enumerate(zip(new, old, strict=True))]
+        new, old = (_sized(write.entries, of) for of in (sizes, plan.sizes))
+        axes, axes_before = (_sized(write.within or write.entries, of) for of in (sizes, plan.sizes))
+        stale = [
+            entry is not None and (entry, axis) != (entry_before, axis_before)
+            for entry, entry_before, axis, axis_before in zip(new, old, axes, axes_before, strict=True)
+        ]
         if not any(stale):
             return
+        before = plan.node.sizes(write.parameter)
         if before is None:  # e.g. a Split in equal parts
             before = np.array(old, np.int64)
         after = np.array(before, np.int64).reshape(-1)
@@ -149,12 +151,15 @@ class Emitter:
         for j, (entry, size) in enumerate(zip(new, old, strict=True)):
             if stale[j] and entry is not None and size is not None:
                 after[j], ratio[:, j] = entry, (entry, size)
+        self.put(plan.node, write, after if np.ndim(before) else after[0], ratio)
+
+    def put(self, node: Node, write: Write, after: Ints, ratio: Ints) -> None:
+        """Write new sizes where the node keeps the old ones; those of dynamic axes in proportion."""
         target = self.node(node)
         index = node.input_index(write.parameter)
         if index is None and write.parameter not in node.formal:
-            whole, name = np.ndim(before) == 0, write.parameter
-            attribute = ir.AttrInt64(name, int(after[0])) if whole else ir.AttrInt64s(name, after.tolist())
-            target.attributes[name] = attribute
+            attribute = ir.AttrInt64s(write.parameter, after.tolist()) if np.ndim(after) else None
+            target.attributes[write.parameter] = attribute or ir.AttrInt64(write.parameter, int(after))
             return
         if write.instead_of:
             target.attributes.pop(write.instead_of, None)
