@@ -485,7 +485,7 @@ def slice_(sketch: Sketch, x: str) -> Found:
     else:
         start = choose.between(0, size - 1)
         end, step = choose.between(start + 1, size), 1
-        if choose.draw(4) == 3 and end < size:
+        if end < size and choose.flag():
             start, end = start - size, end - size
     return [sketch.add("Slice", x, *(sketch.ints(v) for v in (start, end, axis, step)))]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from structures.registry import graph
 from tiny import integer, integers, model, node, value, weight
@@ -133,3 +133,34 @@ def shapes_by_hand() -> onnx.ModelProto:
         integers("rest", -1),
     ]
     return model(nodes, weights, [value("x", ["n", 3, "h", "w"])], [value("y", ["n", 3])])
+
+
+@graph("gram_matrix", widths=[6], removable=0.4, stays="irregular")
+def gram_matrix() -> onnx.ModelProto:
+    """Bilinear pooling: of c channels c² products. A position i·c + j has two channels of one group, so both stay."""
+    nodes = [
+        node("Conv", "x k1", "a"),
+        node("Reshape", "a flat", "b"),
+        node("Transpose", "b", "t", perm=[0, 2, 1]),
+        node("MatMul", "b t", "g"),
+        node("Flatten", "g", "f"),
+        node("MatMul", "f w1", "h"),
+        node("Relu", "h", "r"),
+        node("MatMul", "r w2", "y"),
+    ]
+    weights = [weight("k1", 4, 3, 1, 1), integers("flat", 0, 0, -1), weight("w1", 16, 6, seed=1), weight("w2", 6, 3)]
+    return model(nodes, weights, [value("x", ["n", 3, 4, 4])], [value("y", ["n", 3])])
+
+
+@graph("size_beside_the_result", widths=[8])
+def size_beside_the_result() -> onnx.ModelProto:
+    """A shape that is an output stays what it was: one with a dynamic axis, and one without."""
+    nodes = [
+        node("MatMul", "x a", "h"),
+        node("Relu", "h", "r"),
+        node("Shape", "r", "free"),
+        node("Shape", "a", "known"),
+        node("MatMul", "r b", "y"),
+    ]
+    outputs = [value("y", ["n", 3]), value("free", [2], TensorProto.INT64), value("known", [2], TensorProto.INT64)]
+    return model(nodes, [weight("a", 4, 8), weight("b", 8, 3, seed=1)], outputs=outputs)
