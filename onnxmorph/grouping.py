@@ -110,8 +110,6 @@ def is_regular(groups: Array, rows: Array, widths: Array) -> bool:
         widths: of the groups.
     """
     groups, rows = np.sort(groups, 1), np.sort(rows, 1)
-    if ((groups[:, 1:] == groups[:, :-1]) & (groups[:, 1:] >= 0)).any():  # i ∧ j of one group: k² - k live positions
-        return False
     codes = row_codes(groups)
     for kind in codes[:1] if (codes == codes[:1]).all() else np.unique(codes):
         same = codes == kind
