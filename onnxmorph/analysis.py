@@ -15,7 +15,7 @@ from onnxmorph.errors import RuleError
 from onnxmorph.graph import Graph, Node, Parameter, Shape
 from onnxmorph.grouping import Grouping, group
 from onnxmorph.model import Source, load
-from onnxmorph.notation import parse
+from onnxmorph.notation import Equation, Factor, Sum, parse
 from onnxmorph.polynomial import Polynomial, Terms, Widths, add
 from onnxmorph.propagate import LONGEST, AxisLabels, Plan, Reason, Reasons, propagate
 from onnxmorph.rules import TABLE, Rule, Spec
@@ -242,6 +242,7 @@ class _Walk:
                 reason = f"{node} depends on which positions the values of {name!r} number"
                 self.fix(self.labels.get(name), "positions", reason, node.tensors)
         inputs = [self.labels.get(n) if n else None for n in node.inputs]
+        self.hold_dynamic(node, spec, equation)
         try:
             plan, outputs = propagate(node, rule, spec, inputs, self.channels, self.reasons)
         except RuleError as e:  # a form of the op that its rule does not know: sound to fix, and reported
@@ -251,6 +252,19 @@ class _Walk:
         for name, labels in zip(node.outputs, outputs, strict=False):
             if name:
                 self.labels[name] = labels
+
+    def hold_dynamic(self, node: Node, spec: Spec, equation: Equation) -> None:
+        """Fix what is cut up by position along an axis that the batch is part of: at each size it is another."""
+        taken = {take.of for take in spec.takes}
+        for name, axes, shape in zip(node.inputs, equation.inputs, node.in_shapes, strict=False):
+            dynamic = self.graph.dynamic.get(name)
+            if dynamic is None or axes is None or shape is None or len(axes) != len(shape):
+                continue
+            for axis in dynamic:
+                term = axes[axis]
+                if isinstance(term, Sum) or (isinstance(term, Factor) and term.name in taken):
+                    reason = f"{node} picks positions of axis {axis}, whose size depends on the inputs"
+                    self.fix((self.labels.get(name) or ())[axis : axis + 1], "dynamic", reason, node.tensors)
 
     def has_channels(self, name: str) -> bool:
         """Whether a tensor is a parameter, or has an axis that may change."""

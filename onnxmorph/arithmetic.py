@@ -128,20 +128,20 @@ def _range(node: ir.Node, start: Known, limit: Known, delta: Known) -> Known | N
     return np.asarray(np.arange(start.item(), limit.item(), delta.item()), start.dtype)
 
 
-def _made(size: float, kind: np.dtype[Any]) -> bool:
+def _made(size: float, rank: int, kind: np.dtype[Any]) -> bool:
     """Whether an op makes a tensor and not arithmetic: its numbers are no integers, and its shape may follow a cut."""
-    return size > LARGEST or (size > 1 and kind.kind not in "iub")
+    return size > LARGEST or (rank > 0 and kind.kind not in "iub")
 
 
 def _constant_of_shape(node: ir.Node, shape: Known) -> Known | None:
     fill = node.attributes["value"].as_tensor().numpy() if "value" in node.attributes else np.zeros(1, np.float32)
-    if _made(float(np.prod(shape.astype(float))), fill.dtype):
+    if _made(float(np.prod(shape.astype(float))), len(shape), fill.dtype):
         return None
     return np.full(tuple(shape), fill.reshape(-1)[0])
 
 
 def _expand(node: ir.Node, data: Known, shape: Known) -> Known | None:
-    if _made(float(np.prod(shape.astype(float))) * data.size, data.dtype):
+    if _made(float(np.prod(shape.astype(float))) * data.size, len(shape), data.dtype):
         return None
     return data * np.ones(tuple(shape), data.dtype)
 

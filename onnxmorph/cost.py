@@ -70,7 +70,8 @@ def _operations(
     cost: Cost | None, plan: Plan, of: Mapping[str, Array | None], sizes: Sizes
 ) -> Iterator[tuple[Cost, Terms]]:
     """Every part of an op's cost, and the product of its factors."""
-    written: Terms = {(): sum(prod(s) for s in plan.node.out_shapes if s is not None)}
+    seen = plan.node.in_shapes if None in plan.node.out_shapes else plan.node.out_shapes
+    written: Terms = {(): sum(prod(s) for s in seen if s is not None)}
     while cost is not None:
         whole = Product(parse(f"{cost.factors} -> _").inputs[0] or ())
         found = written if plan.equation is None else _count(whole, plan, of, sizes)

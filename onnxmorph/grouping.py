@@ -73,15 +73,16 @@ def group(
         by_group = np.argsort(group_of_root, kind="stable")
         number[roots[by_group]] = np.arange(1, len(roots) + 1)
         group_of = np.concatenate([[-1], group_of_root[by_group]]).astype(np.int64)
-        broken = [a for a, _ in places if a.shape[1] > 1 and not is_regular(group_of[number[a]], number[a])]
+        widths = widths[order].astype(np.int64)
+        broken = [a for a, _ in places if a.shape[1] > 1 and not is_regular(group_of[number[a]], number[a], widths)]
         if not broken:
-            widths = widths[order].astype(np.int64)
             renumbered = {id(a): number[a] for a, _ in places}
             arrays = {key: renumbered[id(a)] for key, a in resolved.items()}
             before = np.append(0, roots[by_group])
             return Grouping(widths, np.cumsum(widths) - widths, group_of, before, arrays)
         for a in broken:
-            channels.fix(a[(a > 0).sum(1) > 1], irregular)
+            several = (a > 0).sum(1) > 1
+            channels.fix(a[several] if several.any() else a, irregular)
 
 
 def _settle(channels: Channels, given: Mapping[int, Array]) -> tuple[dict[int, Array], list[tuple[Array, int]]]:
@@ -101,16 +102,21 @@ def _settle(channels: Channels, given: Mapping[int, Array]) -> tuple[dict[int, A
     return result, [(rows, times[id(rows)]) for rows in distinct.values()]
 
 
-def is_regular(groups: Array, rows: Array) -> bool:
-    """Whether positions with several channels come as full products of groups, each row equally often."""
-    several = (groups >= 0).sum(1) > 1
-    groups, rows = np.sort(groups[several], 1), np.sort(rows[several], 1)
+def is_regular(groups: Array, rows: Array, widths: Array) -> bool:
+    """Whether the positions come as full products of different groups, each row equally often.
+
+    Args:
+        groups: the group of every channel of every position, -1 for channel 0.
+        rows: the channels themselves.
+        widths: of the groups.
+    """
+    groups, rows = np.sort(groups, 1), np.sort(rows, 1)
     codes = row_codes(groups)
     for kind in codes[:1] if (codes == codes[:1]).all() else np.unique(codes):
-        same = rows[codes == kind]
-        counts = np.unique(row_codes(same), return_counts=True)[1]
-        spread = [np.count_nonzero(np.bincount(column)) for column in same.T if column.any()]
-        if len(counts) != np.prod(spread) or counts.min() != counts.max():
+        same = codes == kind
+        counts = np.unique(row_codes(rows[same]), return_counts=True)[1]
+        of = groups[same][0]
+        if len(counts) != np.prod(widths[of[of >= 0]]) or counts.min() != counts.max():
             return False
     return True
 

@@ -187,7 +187,7 @@ class _Inference:
             self.record(key, onnx.helper.make_tensor_type_proto(int(tensor.dtype), list(tensor.shape.numpy())))
             if tensor.dtype == ir.DataType.STRING:
                 continue
-            if not holds_data(tensor.dtype) or tensor.size <= 1:
+            if not holds_data(tensor.dtype) or not tensor.shape.rank():  # no cut makes a number of a longer one
                 self.found.known[key] = read(tensor, key)
                 self.found.moved.add(key)
             elif tensor.size <= 16:  # e.g. the scales of a Resize: a shape depends on them

@@ -470,7 +470,7 @@ def test_a_group_is_a_class_of_channels_that_stand_in_the_same_places(
     in_parameters = {c for a in program.axes[:owned] for c in found.arrays[id(a)].reshape(-1).tolist()}
     assert in_parameters >= set(range(1, len(places)))
     for array in unique.values():
-        assert array.shape[1] < 2 or is_regular(found.group_of[array], array)
+        assert array.shape[1] < 2 or is_regular(found.group_of[array], array, found.widths)
 
 
 def test_halves_that_are_used_apart_are_two_groups() -> None:

@@ -16,6 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from exported import NAMES, exported
+from laws import TOLERANCE, counted, random_cut
 from onnxmorph.analysis import Analysis, analyze
 from onnxmorph.axes import Array
 from onnxmorph.budget import Budget
@@ -23,8 +24,6 @@ from onnxmorph.search import steps
 from onnxmorph.structure import Structure
 from onnxmorph.surgery import Morphed, expand, scale, shrink, verify
 from onnxmorph.surgery.verify import random_inputs, relative, run_session
-
-TOLERANCE = 1e-5
 
 ENDS = "graph-input graph-output"
 CONV = f"{ENDS} positions"  # kernel windows and images
@@ -104,19 +103,10 @@ def analysis_of(name: str, batch: int = 1) -> Analysis:
     return analyze(case.model, shapes)
 
 
-def random_cut(analysis: Analysis, seed: int, share: float = 0.5) -> Array:
-    """That share of every group removed, rounded down."""
-    rng = np.random.default_rng(seed)
-    copies = np.ones(analysis.channels + 1, np.int64)
-    for group in analysis.groups:
-        copies[group.start + 1 + rng.permutation(group.width)[: int(group.width * share)]] = 0
-    return copies
-
-
 @cache
 def halved(name: str) -> Morphed:
     analysis = analysis_of(name)
-    return shrink(analysis, Structure.of(analysis, random_cut(analysis, seed=1)))
+    return shrink(analysis, Structure.of(analysis, random_cut(analysis, np.random.default_rng(1))))
 
 
 def outputs(model: ir.Model, feeds: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
@@ -126,11 +116,6 @@ def outputs(model: ir.Model, feeds: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
 
 def feeds_of(name: str, batch: int = 2) -> dict[str, NDArray[Any]]:
     return random_inputs(analysis_of(name, batch).graph, np.random.default_rng(batch))
-
-
-def counted(model: ir.Model) -> dict[str, int]:
-    found = analyze(model)
-    return {n: p.value(found.widths) for n, p in found.costs.items()}
 
 
 def test_the_groups_are_those_that_a_person_would_find(name: str) -> None:
@@ -191,11 +176,11 @@ def test_the_full_structure_changes_nothing(name: str) -> None:
 
 def test_two_cuts_are_one_cut_by_both(name: str) -> None:
     analysis = analysis_of(name)
-    first = random_cut(analysis, seed=2, share=0.3)
+    first = random_cut(analysis, np.random.default_rng(2), share=0.3)
     once = shrink(analysis, Structure.of(analysis, first))
     between = analyze(once.model)
     assert [(g.id, g.width) for g in between.groups] == [(k.id, len(k.keep)) for k in once.structure.groups]
-    second = random_cut(between, seed=3)
+    second = random_cut(between, np.random.default_rng(3))
     both = np.zeros_like(first)
     both[np.flatnonzero(first)] = second  # the channels of `between` are the live ones, in their order
     twice = shrink(between, Structure.of(between, second))

@@ -72,7 +72,11 @@ def slice_(node: Node) -> Spec:
             end_entries[j] = None if end >= OPEN_END else f"(a{axis} t{axis})"
         else:
             before[axis], after[axis] = f"[b{axis}]", f"w{axis}"
-    writes = (Write("starts", tuple(start_entries)), Write("ends", tuple(end_entries)))
+    within = tuple(before[axis] for axis in along[: len(starts)])
+    writes = tuple(
+        Write(name, tuple(entries), within=within)
+        for name, entries in (("starts", start_entries), ("ends", end_entries))
+    )
     return Spec(f"{' '.join(before)}, _, _, _, _ -> {' '.join(after)}", sizes, writes)
 
 

@@ -113,7 +113,7 @@ def _blocks(node: Node, inward: bool) -> Spec:
     shape = node.in_shapes[0]
     if shape is None:
         return refuse("unknown-shape", "the shape of the input cannot be inferred")
-    first = inward or node.attributes.get("mode", "DCR") == "DCR"
+    first = node.attributes.get("mode", "DCR") == "DCR"
     depth = "([b0] [b1] c)" if first else "(c [b0] [b1])"
     wide, deep = "n c (h [b0]) (w [b1])", f"n {depth} h w"
     c = shape[1] if inward else shape[1] // b**2

@@ -21,6 +21,7 @@ class Write:
     """A parameter (attribute or constant input) whose entries are sizes.
 
     ``entries`` holds one axis in the notation per entry, e.g. ``("s0", "s1")``; None leaves the entry alone.
+    An entry is written when it changes, or when its axis in ``within`` does: -1 is another position then.
     ``instead_of`` names an attribute that must go when the parameter is written. ``infers`` says that one
     entry may be -1. ``each_output`` says that there is one entry for every output, which goes with it.
     """
@@ -30,6 +31,7 @@ class Write:
     instead_of: str | None = None
     infers: bool = False
     each_output: bool = False
+    within: tuple[str | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Cost:
 
     The factors are written as in an equation, e.g. ``"n h (i + j)"``; one that a node lacks counts 1 in a product and
     adds nothing to a sum. ``plus`` is what comes on top. A node that the rule refuses costs ``count`` for every
-    element that it writes.
+    element that it writes; that it reads, where the shape of what it writes cannot be inferred.
     """
 
     factors: str

@@ -47,6 +47,10 @@ def emit(analysis: Analysis, copies: Array, weights: Mapping[str, NDArray[np.gen
     return emitter.finish()
 
 
+def _sized(entries: Sequence[str | None], sizes: Mapping[str, int]) -> list[int | None]:
+    return [None if entry is None else size_of(parse_term(entry), sizes) for entry in entries]
+
+
 def insert(at: ir.Node, node: ir.Node, *, before: bool = True) -> None:
     """Put a node into the graph of another, beside it."""
     graph = at.graph
@@ -108,7 +112,7 @@ class Emitter:
         if given is None:
             for axis, rows in changed:
                 array = array.take(take(rows, self.copies).old, axis)
-        value.const_value = ir.Tensor(np.ascontiguousarray(array), dtype=tensor.dtype, name=name)
+        value.const_value = ir.Tensor(np.asarray(array, order="C"), dtype=tensor.dtype, name=name)
         value.shape = ir.Shape(array.shape)
 
     # -- sizes and positions that ops carry ------------------------------------------------------
@@ -174,17 +178,21 @@ class Emitter:
     def write(self, plan: Plan, write: Write, sizes: Mapping[str, int]) -> None:
         """Bring one parameter that holds sizes up to date."""
         node = plan.node
-        before = node.sizes(write.parameter)
-        new = [None if e is None else size_of(parse_term(e), sizes) for e in write.entries]
-        old = [None if e is None else size_of(parse_term(e), plan.sizes) for e in write.entries]
-        if new == old:
+        new, old = (_sized(write.entries, of) for of in (sizes, plan.sizes))
+        axes, axes_before = (_sized(write.within or write.entries, of) for of in (sizes, plan.sizes))
+        stale = [
+            entry is not None and (entry, axis) != (entry_before, axis_before)
+            for entry, entry_before, axis, axis_before in zip(new, old, axes, axes_before, strict=True)
+        ]
+        if not any(stale):
             return
+        before = node.sizes(write.parameter)
         if before is None:  # e.g. a Split in equal parts
             before = np.array(old, np.int64)
         after = np.array(before, np.int64).reshape(-1)
         ratio = np.ones((2, len(after)), np.int64)
         for j, (entry, size) in enumerate(zip(new, old, strict=True)):
-            if entry is not None and size is not None:
+            if stale[j] and entry is not None and size is not None:
                 after[j], ratio[:, j] = entry, (entry, size)
         there = after > 0 if write.each_output else np.ones(len(after), bool)  # an output that is empty goes
         after, ratio = after[there], ratio[:, there]

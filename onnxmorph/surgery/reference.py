@@ -83,9 +83,6 @@ class _Reference:
         """Zero the dead positions of activations that the op sums over, unless a parameter does so already."""
         assert plan.equation is not None and plan.rule is not None
         taken = {each.of for each in plan.spec.takes}
-        if plan.rule.cost is not None and plan.rule.cost.macs:  # products: one factor that is zero will do
-            for name, axes in zip(plan.node.inputs, plan.equation.inputs, strict=False):
-                taken |= {a.name for a in axes or () if isinstance(a, Factor) and name in self.silent}
         kept = [taken.union(*map(_names, axes)) for axes in plan.equation.outputs if axes is not None]
         for i, (name, axes) in enumerate(zip(plan.node.inputs, plan.equation.inputs, strict=False)):
             gone = [
@@ -101,10 +98,7 @@ class _Reference:
                     point = node.inputs[zeros[0]] if zeros and zeros[0] < len(node.inputs) else None
                     node.replace_input_with(i, self.where(node, value, gone, point))
                     continue
-                for axis, mask in gone:  # 0 · log(0) is not 0: the dead show a live value first
-                    shown = np.where(mask, np.arange(len(mask)), mask.argmax())
-                    value = self.gather(node, value, shown, axis, before=True)
-                node.replace_input_with(i, self.times(node, value, gone, before=True))
+                node.replace_input_with(i, self.zeroed(node, value, gone, before=True))
 
     def restrict(self, plan: Plan) -> None:
         """Run one op on the live positions of its inputs, and put its outputs back among zeros."""
@@ -125,7 +119,7 @@ class _Reference:
                 at = value.producer() or at
             if axes:
                 if not self.dtype(output).is_integer():  # who sums over integers silences them with their zero point
-                    value = self.times(at, value, axes, before=False)
+                    value = self.zeroed(at, value, axes, before=False)
                 self.emitter.redirect(output, value, users[output.name])
 
     def gather(self, at: ir.Node, value: ir.Value | None, index: Array, axis: int, *, before: bool) -> ir.Value:
@@ -133,14 +127,24 @@ class _Reference:
         constant = self.emitter.constant(f"{value.name}_live{axis}", index.astype(np.int64))
         return self.insert(at, ir.Node("", "Gather", [value, constant], [ir.AttrInt64("axis", axis)]), before)
 
-    def times(self, at: ir.Node, value: ir.Value | None, axes: list[tuple[int, Mask]], *, before: bool) -> ir.Value:
-        """The tensor with its dead positions set to zero."""
-        assert value is not None and value.name is not None
+    def zeroed(self, at: ir.Node, value: ir.Value | None, axes: list[tuple[int, Mask]], *, before: bool) -> ir.Value:
+        """The tensor with its dead positions set to zero: chosen, for zero times what they hold may be no number."""
+        assert value is not None
+        kind, opsets = self.dtype(value).numpy(), self.emitter.model.opset_imports
+        choose = opsets.get("", opsets.get("ai.onnx", 1)) >= 9  # the first that has Where
         for axis, mask in axes:
-            kind = self.dtype(value).numpy()
-            constant = self.emitter.constant(f"{value.name}_mask{axis}", self.across(value, axis, mask).astype(kind))
-            value = self.insert(at, ir.Node("", "Mul", [value, constant]), before)
-            at = at if before else (value.producer() or at)
+            alive = self.across(value, axis, mask)
+            if choose:
+                zero = self.emitter.constant(f"{value.name}_zero", np.zeros((), kind))
+                node = ir.Node("", "Where", [self.emitter.constant(f"{value.name}_mask{axis}", alive), value, zero])
+            else:  # the dead show a live value first
+                shown = np.where(mask, np.arange(len(mask)), mask.argmax())
+                value = self.gather(at, value, shown, axis, before=before)
+                at = at if before else (value.producer() or at)
+                mask_of = self.emitter.constant(f"{value.name}_mask{axis}", alive.astype(kind))
+                node = ir.Node("", "Mul", [value, mask_of])
+            value = self.insert(at, node, before, of=value)
+            at = at if before else node
         return value
 
     def where(

@@ -22,6 +22,7 @@ ROWS = [
     Row("Slice", (CUT, ints(2), ints(6), ints(1)), "a0 a1 a2 p1 q1", note="middle"),
     Row("Slice", (CUT, ints(0), ints(6), ints(1)), "a0 a1 a2 q1", note="start"),
     Row("Slice", (CUT, ints(-3), ints(2**62), ints(-2)), "a0 a1 a2 p1", note="negative-bounds"),
+    Row("Slice", (CUT, ints(-8), ints(-7), ints(1)), "a0 a1 a2 q1", note="negative-and-from-the-start"),
     Row("Slice", (CUT, ints(1, 1), ints(3, 7), ints(0, 1)), "a0 a1 a2 p0 p1 q1", note="two-axes"),
     Row("Slice", (CUT, ints(1), ints(3)), "a0 a1 a2 p0", note="no-axes"),
     Row("Slice", (CUT, ints(0), ints(2**62), ints(1), ints(2)), "a0 a1 a2", note="stride"),

@@ -1,7 +1,6 @@
 """One table row, or several, for every rule: a node, and which of its factors must come out free.
 
-A row becomes a network in which every axis of every input carries channels of its own: activations are a
-parameter times an input of one element, outputs are multiplied with parameters and summed up.
+A row becomes a network in which every axis of every input carries channels of its own: see ``weighing``.
 """
 
 from __future__ import annotations
@@ -14,12 +13,11 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
 from onnxmorph.surgery.verify import run_session
-
-PROBES = 8  # sums of every output with different weights
+from weighing import activation, initializer, weigh
 
 
 @dataclass(frozen=True)
@@ -87,63 +85,34 @@ class Row:
         return lambda feeds: evaluator.run(None, dict(feeds))
 
     def network(self, rng: np.random.Generator) -> onnx.ModelProto:
-        """Inputs x0 x1 …, activations a0 a1 …, the node's outputs y0 y1 …, graph outputs z0 z1 …."""
-        nodes, initializers, inputs, names = [], [], [], []
-
-        def initializer(name: str, array: NDArray[Any]) -> str:
-            initializers.append(numpy_helper.from_array(array, name))
-            return name
-
+        """Activations a0 a1 …, weights w0 w1 …, constants c0 c1 …, the node's outputs y0 y1 …; see ``weighing``."""
+        graph, names = onnx.GraphProto(name="row"), []
         for i, given in enumerate(self.inputs):
             if isinstance(given, Act):
-                first = [self.batch] if given.shape else []
-                shape = [*first, *[1] * (len(given.shape) - 1)]
-                inputs.append(helper.make_tensor_value_info(f"x{i}", TensorProto.FLOAT, shape))
                 values = rng.uniform(given.low, given.high, given.shape).astype(np.float32)
-                name = f"a{i}" if given.kind == TensorProto.FLOAT else f"f{i}"
-                nodes.append(helper.make_node("Mul", [f"x{i}", initializer(f"p{i}", values)], [name]))
-                if given.kind != TensorProto.FLOAT:
-                    nodes.append(helper.make_node("Cast", [name], [f"a{i}"], to=given.kind))
-                names.append(f"a{i}")
+                names.append(activation(graph, f"a{i}", values, given.kind, self.batch))
             elif isinstance(given, Weight):
                 values = rng.uniform(given.low, given.high, given.shape).astype(np.float32)
                 if given.kind != TensorProto.FLOAT:
                     values = np.rint(values).astype(helper.tensor_dtype_to_np_dtype(given.kind))
-                names.append(initializer(f"w{i}", values))
+                names.append(initializer(graph, f"w{i}", values))
             else:
-                names.append("" if given is None else initializer(f"c{i}", given))
+                names.append("" if given is None else initializer(graph, f"c{i}", given))
         outputs = ["" if j in self.absent else f"y{j}" for j in range(self.outputs)]
         names = names[: len(names) - self.captured]
-        nodes.append(helper.make_node(self.op, names, outputs, name="subject", domain=self.domain, **self.attributes))
-        graph = helper.make_graph(nodes, "row", inputs, [], initializers)
+        graph.node.append(
+            helper.make_node(self.op, names, outputs, name="subject", domain=self.domain, **self.attributes)
+        )
         model = helper.make_model(graph, opset_imports=self.opsets, ir_version=10)
         like = ["a0"] if self.op == "GroupNormalization" else outputs  # for which onnx infers nothing
         there = [name for name in outputs if name]
         types = [(TensorProto.FLOAT, list(s)) for s in self.shapes] or _types(model, [n for n in like if n])
         for name, (kind, shape) in zip(there, types, strict=True):
-            self._probe(model.graph, rng, int(name[1:]), kind, shape)
+            if self.op in ("Shape", "Size"):  # sizes have no channels to weigh; they stay the original's
+                model.graph.output.append(helper.make_tensor_value_info(name, kind, shape))
+            else:
+                weigh(model.graph, rng, name, kind, shape, self.opset)
         return model
-
-    def _probe(self, graph: onnx.GraphProto, rng: np.random.Generator, j: int, kind: int, shape: list[int]) -> None:
-        name = f"y{j}"
-        if self.op in ("Shape", "Size"):  # sizes have no channels to weigh; they stay the original's
-            graph.node.append(helper.make_node("Identity", [name], [f"z{j}"]))
-            graph.output.append(helper.make_tensor_value_info(f"z{j}", kind, shape))
-            return
-        if kind != TensorProto.FLOAT:
-            graph.node.append(helper.make_node("Cast", [name], [f"g{j}"], to=TensorProto.FLOAT))
-            name = f"g{j}"
-        probe = rng.uniform(-1, 1, (PROBES, *shape)).astype(np.float32)
-        graph.initializer.append(numpy_helper.from_array(probe, f"q{j}"))
-        graph.node.append(helper.make_node("Mul", [name, f"q{j}"], [f"m{j}"]))
-        axes = np.arange(1, len(shape) + 1)
-        if self.opset >= 13:
-            graph.initializer.append(numpy_helper.from_array(axes, f"axes{j}"))
-            sums = helper.make_node("ReduceSum", [f"m{j}", f"axes{j}"], [f"z{j}"], keepdims=0)
-        else:
-            sums = helper.make_node("ReduceSum", [f"m{j}"], [f"z{j}"], keepdims=0, axes=axes.tolist())
-        graph.node.append(sums if shape else helper.make_node("Identity", [f"m{j}"], [f"z{j}"]))
-        graph.output.append(helper.make_tensor_value_info(f"z{j}", TensorProto.FLOAT, [PROBES]))
 
 
 def _types(model: onnx.ModelProto, names: list[str]) -> list[tuple[int, list[int]]]:

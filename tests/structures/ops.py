@@ -200,7 +200,7 @@ def one_of_several() -> onnx.ModelProto:
     return model(nodes, [*weights, integer("last", -1), integers("axes", 1)])
 
 
-@graph("detector", widths=[6, 16], removable=0.9, stays="single values")
+@graph("detector_with_suppression", widths=[6, 16], removable=0.9, stays="single values")
 def detector() -> onnx.ModelProto:
     """Boxes are proposed and thinned out; a head looks at the regions that are left, however many they are."""
     nodes = [
