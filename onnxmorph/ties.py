@@ -217,8 +217,10 @@ def _axes(plan: Plan) -> Iterator[tuple[str, int, Term]]:
 
 
 def _moved(plan: Plan, found: Mapping[str, int | None]) -> Iterable[tuple[str, int | None]]:
-    """The factors and their positions, and those that the op picks from or into."""
+    """The factors and their positions, those that the op picks from or into, and those in another role."""
     yield from found.items()
+    for pair in plan.spec.same:
+        yield from ((other, found[one]) for one, other in (pair, pair[::-1]) if one in found)
     for take in plan.spec.takes:
         if take.new in found:
             at = found[take.new]
