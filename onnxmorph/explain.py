@@ -104,10 +104,10 @@ def explain(analysis: Analysis, name: str) -> Explanation:
     groups = [g for g in analysis.groups if g.id == name]
     tensor, _, axis = name.rpartition(":")
     shape = analysis.graph.shapes.get(tensor)
-    if groups:
-        return Explanation(name, tuple(_group(ties, g) for g in groups))
-    if shape is not None and axis.isdecimal() and int(axis) < len(shape):
-        found = _axis(ties, tensor, int(axis))
+    found = _axis(ties, tensor, int(axis)) if shape and axis.isdecimal() and int(axis) < len(shape) else None
+    if groups:  # and what of that axis is in no group
+        return Explanation(name, tuple(_group(ties, g) for g in groups), (found,) if found and found.stays else ())
+    if found is not None:
         return Explanation(name, tuple(_group(ties, g) for g in analysis.groups if g.id in found.groups), (found,))
     rank = len(analysis.graph.shapes.get(name) or ())
     plans = [(n, p) for n, p in enumerate(analysis.plans) if (p.node.name or p.node.outputs[0]) == name]
@@ -169,14 +169,14 @@ def _cause(ties: Ties, start: Place, number: int) -> tuple[Reason, Chain]:
     if not number:
         return _beyond(ties, start, 0) or (Reason(code="no-channels", text="it holds no channels"), ())
     reason = ties.analysis.trace.reasons[number]
+    chain: Chain = ()
     end = start
     for first in (start, (*start[:2], None)):  # by its own positions, or else by others of the same channel
         graph = ties.explore(first, ties.reason(number), lambda place: place[0] in reason.at)
         found = next((place for place in graph if place[0] in reason.at), None)
         if found is not None:
-            start, end = first, found
+            chain, end = path(graph, first, found), found
             break
-    chain = path(graph, start, end)
     if reason.code != TIED:
         return reason, chain
     further = _beyond(ties, end, number) or (Reason(code="no-channels", text="those are no channels"), ())

@@ -159,6 +159,8 @@ class Ties:
 
         def carries(number: int, factor: str, index: int | None) -> bool:
             labels = self.analysis.plans[number].labels.get(factor)
+            if isinstance(labels, int):  # the op itself holds the factor, whatever else did before
+                return labels > 0
             if index is None and isinstance(labels, np.ndarray):
                 return bool((self.analysis.trace.channels.why(labels) == reason).any())
             return self.why(labels, index or 0) == reason
