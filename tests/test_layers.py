@@ -37,7 +37,7 @@ diagram
 report
 adapters
 cli
-cli_reference
+cli_reference ops_reference
 """.strip().splitlines()
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
 

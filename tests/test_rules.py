@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from onnx import helper, numpy_helper
 from laws import TOLERANCE, moved, prediction, random_cut, shuffled
 from onnxmorph.analysis import Analysis, analyze
 from onnxmorph.axes import Array
+from onnxmorph.ops_reference import reference
 from onnxmorph.propagate import Plan
 from onnxmorph.rules import TABLE
 from onnxmorph.surgery.emit import emit
@@ -169,6 +171,16 @@ def test_copied_channels_give_a_network_that_runs(case: Case) -> None:
     check(case.row, wide)
     for found in case.row.session(wide)(case.feeds(0)):
         assert np.isfinite(found).all()
+
+
+def test_the_document_of_all_ops_is_up_to_date() -> None:
+    written = (Path(__file__).parents[1] / "docs" / "ops.md").read_text(encoding="utf-8")
+    assert written == reference(), "run: python -m onnxmorph.ops_reference > docs/ops.md"
+
+
+def test_every_op_of_the_standard_has_an_entry() -> None:
+    known = {s.name for s in onnx.defs.get_all_schemas_with_history() if s.domain == ""}
+    assert known <= {op for domain, op in TABLE if not domain}
 
 
 # ---------------------------------------------------------------- schema

@@ -11,7 +11,7 @@ NO_HEADS = refuse("no-heads", "it has no heads, or does not say how many")
 
 
 def attention(node: Node) -> Spec:
-    """b (g r) q e, b g {k} e, b g k v, ..., b g {p} e, b g p v, b -> b (g r) q v, b g (p + k) e, b g (p + k) v, ...
+    """``b (g r) q e, b g {k} e, b g k v, ..., b g {p} e, b g p v, b -> b (g r) q v, b g (p + k) e, b g (p + k) v, ...``
 
     In three dimensions Q, K, V and Y have their heads inside, e.g. `b q (g r e)`. The sequences q, k and p are fixed
     where a causal mask, a window or a count of keys depends on their positions.
@@ -73,7 +73,7 @@ def _scale(node: Node, factor: str, size: int) -> tuple[Pin, ...]:
 
 
 def flex_attention(node: Node) -> Spec:
-    """b (g r) q e, b g {k} e, b g k v -> b (g r) q v
+    """``b (g r) q e, b g {k} e, b g k v -> b (g r) q v``
 
     All but the head sizes e and v is fixed where a body changes scores or probabilities: it may depend on positions.
     """
@@ -90,7 +90,7 @@ def flex_attention(node: Node) -> Spec:
 
 
 def linear_attention(node: Node) -> Spec:
-    """b [t] (g r k), b [t] (g k), b [t] (g v), b g k v, b [t] (g k), b [t] g -> b t (g r v), b g k v
+    """``b [t] (g r k), b [t] (g k), b [t] (g v), b g k v, b [t] (g k), b [t] g -> b t (g r v), b g k v``
 
     Time t is fixed: a step depends on the one before.
     """
@@ -114,7 +114,7 @@ def linear_attention(node: Node) -> Spec:
 
 
 def rotary_embedding(node: Node) -> Spec:
-    """b n s ([u] x + y), [m] x, [m] x, b s -> b n s (u x + y)
+    """``b n s ([u] x + y), [m] x, [m] x, b s -> b n s (u x + y)``
 
     A pair of positions is rotated together and goes together, with its column x of the caches; y is not rotated. The
     rows m of the caches are fixed where positions pick them; without picking the caches are `b s x`. Pairs are halves,
@@ -142,7 +142,7 @@ ROTATED = Write("rotary_embedding_dim", ("(u x)",))
 
 
 def causal_conv(node: Node) -> Spec:
-    """n c [l], c 1 [k], c, n c [s] -> n c l, n c s
+    """``n c [l], c 1 [k], c, n c [s] -> n c l, n c s``
 
     Time l and the kept state s are fixed: a position depends on those before it.
     """
@@ -150,7 +150,7 @@ def causal_conv(node: Node) -> Spec:
 
 
 def tensor_scatter(node: Node) -> Spec:
-    """a0 ... [m] ..., a0 ... [u] ..., a0 -> a0 ... m ...
+    """``a0 ... [m] ..., a0 ... [u] ..., a0 -> a0 ... m ...``
 
     The sequence that is written into is fixed, in the cache and in the update.
     """

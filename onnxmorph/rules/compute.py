@@ -7,6 +7,7 @@ from onnxmorph.rules.table import Cost, Spec, Write, refuse, rule
 
 
 def conv(node: Node) -> Spec:
+    """``n (g i) [y...], (g o) i [k...], (g o) -> n (g o) z...``: the window goes over fixed axes."""
     return Spec(
         "n (g i) [y...], (g o) i [k...], (g o) -> n (g o) z...",
         {"g": int(node.attributes["group"])},
@@ -15,6 +16,7 @@ def conv(node: Node) -> Spec:
 
 
 def conv_transpose(node: Node) -> Spec:
+    """``n (g i) [y...], (g i) o [k...], (g o) -> n (g o) z...``: the window goes over fixed axes."""
     return Spec(
         "n (g i) [y...], (g i) o [k...], (g o) -> n (g o) z...",
         {"g": int(node.attributes["group"])},
@@ -23,6 +25,7 @@ def conv_transpose(node: Node) -> Spec:
 
 
 def gemm(node: Node) -> Spec:
+    """``m k, k n, m n -> m n``, with either operand transposed and the third broadcast."""
     a = "k m" if node.attributes["transA"] else "m k"
     b = "n k" if node.attributes["transB"] else "k n"
     bias = node.in_shapes[2] if len(node.inputs) > 2 else None
@@ -30,6 +33,7 @@ def gemm(node: Node) -> Spec:
 
 
 def matmul(node: Node) -> Spec:
+    """``b... m k, b... k n -> b... m n``, without m or n for a vector."""
     a, b = node.in_shapes[:2]
     if a is None or b is None:
         return refuse("unknown-shape", "the shape of an operand cannot be inferred")

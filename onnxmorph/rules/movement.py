@@ -16,6 +16,7 @@ def _known_shape(node: Node) -> Shape:
 
 
 def concat(node: Node) -> Spec:
+    """``a0 s0 a2, a0 s1 a2, ... -> a0 (s0 + s1 + ...) a2``, with as many parts as the node has."""
     if any(s is None for s in node.in_shapes):
         return refuse("unknown-shape", "the shape of an input cannot be inferred")
     names = letters(len(_known_shape(node)))
@@ -26,6 +27,7 @@ def concat(node: Node) -> Spec:
 
 
 def split(node: Node) -> Spec:
+    """``a0 (s0 + s1 + ...) a2, _ -> a0 s0 a2, a0 s1 a2, ...``, with as many parts as the node has."""
     if any(s is None for s in node.out_shapes) or node.in_shapes[0] is None:
         return refuse("unknown-shape", "the shape of an output cannot be inferred")
     names = letters(len(_known_shape(node)))
@@ -41,7 +43,7 @@ def split(node: Node) -> Spec:
 
 
 def slice_(node: Node) -> Spec:
-    """Contiguous: ``(before + kept + after)``; every n-th: ``(kept [step])``; anything else fixes the axis."""
+    """``a0 (p1 + a1 + q1), _, _, _, _ -> a0 a1``; every n-th is ``(a1 [t1])``; any other slice fixes its axis."""
     shape, out = _known_shape(node), node.out_shapes[0]
     starts, ends, axes, steps = (node.parameter(p) for p in ("starts", "ends", "axes", "steps"))
     along = axes_of(axes, len(shape)) if axes is not None else list(range(len(shape)))

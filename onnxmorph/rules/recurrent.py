@@ -13,7 +13,7 @@ from onnxmorph.rules.table import Cost, Spec, Write, refuse, rule
 
 def _recurrent(gates: int, peepholes: int = 0) -> Callable[[Node], Spec]:
     def bind(node: Node) -> Spec:
-        """[t] n i, [d] (h + …) i, d (h + …) j, d (h + …), n, d n h, d n h, d (h + …) -> t d n h, d n h, d n h
+        """``[t] n i, [d] (h + …) i, d (h + …) j, d (h + …), n, d n h, d n h, d (h + …) -> t d n h, d n h, d n h``
 
         Time t and directions d are fixed: a step depends on the one before, and the op has one direction or two.
         """

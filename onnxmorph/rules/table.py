@@ -221,7 +221,12 @@ def fixed(
 
 def _constant(equation: str) -> Callable[[Node], Spec]:
     spec = Spec(equation)
-    return lambda node: spec
+
+    def bind(node: Node) -> Spec:
+        return spec
+
+    bind.__doc__ = f"``{equation}``"
+    return bind
 
 
 def refuse(code: str, reason: str) -> Spec:
