@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import networkx as nx
@@ -40,6 +40,8 @@ class Node:
     holds those with dynamic entries. Absent inputs have the name "" and the shape None. ``counted`` is False for
     arithmetic on sizes, indices and constants, which costs nothing. ``captured`` are outer tensors read by bodies that
     analysis does not enter. ``dynamic`` holds the axes of each output whose size is not known before running.
+    ``others`` are the shapes of all inputs and outputs, by name, at another choice of dynamic sizes: a batch of one
+    shows nothing of where it goes.
     ``inner`` marks nodes in bodies, and what passes their border; ``times`` is how often such a node runs.
     """
 
@@ -58,6 +60,7 @@ class Node:
     captured: tuple[str, ...] = ()
     counted: bool = True
     dynamic: tuple[frozenset[int], ...] = ()
+    others: Mapping[str, Shape | None] = field(default_factory=dict)
     times: int = 1
     inner: bool = False
     crossing: Crossing | None = None

@@ -28,6 +28,7 @@ from onnxmorph.states import drop_zero_states
 from onnxmorph.view import infer_twice, nodes_of, static_entries, take_branches
 
 SAMPLED = "how often it runs its body is not known: that is counted once"
+GROWTH = 60  # of a dynamic first axis, from 1 to a prime: few sizes of a network are multiples of that
 SINGLE_FILE = 1_500_000_000  # bytes of weights; a protobuf ends at 2 GB
 
 Source = str | os.PathLike[str] | onnx.ModelProto | ir.Model
@@ -139,7 +140,7 @@ def _view(model: ir.Model, name: str, given: Mapping[str, Sequence[int]], consta
         nodes=(),
         inputs=names_of(model.graph.inputs),
         outputs=names_of(model.graph.outputs),
-        shapes={k: None if two.shapes.get(k) is None else shape for k, shape in one.shapes.items()},
+        shapes={k: shape if _alike(shape, two.shapes.get(k)) else None for k, shape in one.shapes.items()},
         dtypes=one.dtypes,
         parameters=parameters,
         sums=sums,
@@ -152,7 +153,12 @@ def _view(model: ir.Model, name: str, given: Mapping[str, Sequence[int]], consta
         source=name,
         notes=tuple(notes),
     )
-    return replace(graph, nodes=tuple(nodes_of(graph, one)))
+    return replace(graph, nodes=tuple(nodes_of(graph, one, two)))
+
+
+def _alike(a: Shape | None, b: Shape | None) -> bool:
+    """Whether both are known and have one rank."""
+    return a is not None and b is not None and len(a) == len(b)
 
 
 def _bind_inputs(
@@ -193,7 +199,7 @@ def _bind_inputs(
                 sizes[key] = 1 if axis == 0 else 224 if len(shape) >= 4 else 16
                 if axis:
                     notes.append(f"input {value.name!r}, axis {axis} ({key}) is dynamic: costs are for {sizes[key]}")
-            dims.append(sizes[key] + (0 if not grow else 16 if axis == 0 else 32))
+            dims.append(sizes[key] + (0 if not grow else GROWTH if axis == 0 else 32))
         bound[value.name or ""] = tuple(dims)
     return bound
 

@@ -139,7 +139,7 @@ def _needed(steps: Sequence[_Step], outputs: Sequence[str], settled: Mapping[str
     return kept[::-1]
 
 
-def nodes_of(graph: Graph, found: Inferred) -> Iterator[Node]:
+def nodes_of(graph: Graph, found: Inferred, other: Inferred) -> Iterator[Node]:
     """The nodes that the outputs depend on, settled arithmetic on shapes left out: its results are constants."""
     model = graph.model
     settled = {key: key in graph.derived for key in graph.known if graph.static[key].all()}
@@ -155,6 +155,7 @@ def nodes_of(graph: Graph, found: Inferred) -> Iterator[Node]:
             captured=captured_by(node) if step.link is None else (),
             counted=any(o in found.data and o not in settled for o in outputs),
             dynamic=tuple(graph.dynamic.get(o, frozenset()) for o in outputs),
+            others={n: other.shapes.get(n) for n in (*inputs, *outputs) if n},
             times=step.times,
             inner=step.inner,
             crossing=step.link.crossing if step.link else None,

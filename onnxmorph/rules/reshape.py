@@ -7,7 +7,9 @@ from math import prod
 
 import numpy as np
 
+from onnxmorph.errors import RuleError
 from onnxmorph.graph import Node, Shape
+from onnxmorph.notation import parse, solve_sizes
 from onnxmorph.rules.table import Pin, Spec, Write, axes_of, letters, refuse, rule
 
 
@@ -38,11 +40,27 @@ def factorise(before: Shape, after: Shape) -> tuple[list[str], list[str], dict[s
     return terms(before), terms(after), sizes
 
 
+def _factors(node: Node, shape: Shape, out: Shape) -> tuple[list[str], list[str], dict[str, int]] | None:
+    """The factors of both shapes, found where dynamic sizes are another choice: at 1, a batch could be anywhere."""
+    others = [node.others.get(name) for name in (node.inputs[0], node.outputs[0])]
+    if None in others or others == [shape, out]:
+        return factorise(shape, out)
+    found = factorise(*(other or () for other in others))
+    if found is None:
+        return None
+    before, after, _ = found
+    equation = parse(f"{' '.join(before)} -> {' '.join(after)}")
+    try:
+        return before, after, solve_sizes(equation, ([shape], [out]), {}, str(node))
+    except RuleError:  # it takes the axes apart in another way
+        return None
+
+
 def _regroup(node: Node, target: int | None) -> Spec:
     shape, out = node.in_shapes[0], node.out_shapes[0]
     if shape is None or out is None:
         return refuse("unknown-shape", "a shape cannot be inferred")
-    found = factorise(shape, out)
+    found = _factors(node, shape, out)
     if found is None:
         return Spec(f"{' '.join(f'[{n}]' for n in letters(len(shape)))}, _ -> {' '.join(letters(len(out), 'w'))}")
     before, after, sizes = found
