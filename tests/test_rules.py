@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -176,6 +177,14 @@ def test_copied_channels_give_a_network_that_runs(case: Case) -> None:
 def test_the_document_of_all_ops_is_up_to_date() -> None:
     written = (Path(__file__).parents[1] / "docs" / "ops.md").read_text(encoding="utf-8")
     assert written == reference(), "run: python -m onnxmorph.ops_reference > docs/ops.md"
+
+
+def test_the_example_for_contributors_is_real() -> None:
+    root = Path(__file__).parents[1]
+    sources = [root / "onnxmorph" / "rules" / "reshape.py", root / "tests" / "rows" / "reshape.py"]
+    code = "".join(path.read_text(encoding="utf-8") for path in sources)
+    blocks = re.findall(r"```python\n(.*?)```", (root / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) > 2 and all(block.strip() in code for block in blocks)
 
 
 def test_every_op_of_the_standard_has_an_entry() -> None:

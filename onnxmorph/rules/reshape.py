@@ -125,28 +125,23 @@ def unsqueeze(node: Node) -> Spec:
     return Spec(f"{' '.join(names)}, _ -> {' '.join('1' if t in axes else next(rest) for t in range(len(out)))}")
 
 
-def _blocks(node: Node, inward: bool) -> Spec:
-    """Depth and space traded: ``blocksize`` is fixed, the rest of the depth is free."""
-    b = int(node.attributes["blocksize"])
-    shape = node.in_shapes[0]
-    if shape is None:
-        return refuse("unknown-shape", "the shape of the input cannot be inferred")
-    first = node.attributes.get("mode", "DCR") == "DCR"
-    depth = "([b0] [b1] c)" if first else "(c [b0] [b1])"
-    wide, deep = "n c (h [b0]) (w [b1])", f"n {depth} h w"
-    c = shape[1] if inward else shape[1] // b**2
-    sizes = {"b0": b, "b1": b, "c": c}
-    return Spec(f"{wide} -> {deep}" if inward else f"{deep} -> {wide}", sizes)
+def _depth(node: Node) -> tuple[str, dict[str, int]]:
+    """The channels and the block, which lies outside of them or inside; and the block's sizes."""
+    size = int(node.attributes["blocksize"])
+    inside = node.attributes.get("mode", "DCR") == "CRD"
+    return "(c [b0] [b1])" if inside else "([b0] [b1] c)", {"b0": size, "b1": size}
 
 
 def depth_to_space(node: Node) -> Spec:
     """``n ([b0] [b1] c) h w -> n c (h b0) (w b1)``, or ``n (c [b0] [b1]) h w``; the block is fixed."""
-    return _blocks(node, inward=False)
+    depth, sizes = _depth(node)
+    return Spec(f"n {depth} h w -> n c (h [b0]) (w [b1])", sizes)
 
 
 def space_to_depth(node: Node) -> Spec:
     """``n c (h [b0]) (w [b1]) -> n (b0 b1 c) h w``; the block is fixed."""
-    return _blocks(node, inward=True)
+    depth, sizes = _depth(node)
+    return Spec(f"n c (h [b0]) (w [b1]) -> n {depth} h w", sizes)
 
 
 rule("Reshape", reshape, view=True, keeps=True)
