@@ -29,7 +29,8 @@ NETS = (
     "convnext", "densenet", "gather_constant", "groupnorm", "mobilenet_v2", "padded_shortcut", "resnet", "resnext",
     "shufflenet_v2", "sliced_halves", "squeeze_excite", "tied_linear", "unet", "vit", "vit_fused",
 )  # fmt: skip
-ALL = [pytest.param(n, marks=pytest.mark.xdist_group(n)) for n in (*NETS, *sorted(STRUCTURES))]
+CUTTABLE = sorted(name for name, structure in STRUCTURES.items() if structure.widths)
+ALL = [pytest.param(n, marks=pytest.mark.xdist_group(n)) for n in (*NETS, *CUTTABLE)]
 
 
 @cache
