@@ -140,6 +140,8 @@ class Morph:
     def _bury(self) -> None:
         """Make what died zero for good, in the parameters and in what the optimizer remembers of them.
 
+        Squares may stay: they divide a step, and make none.
+
         Weights around a silent channel get no gradient, so without momentum they stay zero by themselves; they
         are most of the numbers, and zeroing them at every step would take longer than all the rest.
         """
@@ -147,7 +149,8 @@ class Morph:
         new, self._buried = dead & ~self._buried, dead
         for slices in (*self._pinned, self._silenced):
             for tensor, axis, positions in slices.dead(~new):
-                same = (v for v in self.optimizer.state.get(tensor, {}).values() if isinstance(v, Tensor))
+                state = self.optimizer.state.get(tensor, {})
+                same = (v for k, v in state.items() if isinstance(v, Tensor) and not k.endswith(SQUARES))
                 _zero([(v, axis, positions) for v in (tensor, *same) if v.shape == tensor.shape])
         self._dead = [place for slices in self._pinned for place in slices.dead(~dead)]
         self._dead_weights = self._silenced.dead(~dead)
