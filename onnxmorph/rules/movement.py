@@ -172,7 +172,7 @@ def expand(node: Node) -> Spec:
     before = [f"a{len(shape) - 1 - t}" for t in range(len(shape))]
     after = [f"a{len(out) - 1 - t}" for t in range(len(out))]
     offset = len(out) - len(shape)
-    fresh = [] if target is None else after[:offset]
+    fresh = [] if target is None else [name for name, size in zip(after, out[:offset], strict=False) if size > 1]
     for t, size in enumerate(shape):
         if out[t + offset] != size:
             before[t] = "1"

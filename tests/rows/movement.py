@@ -82,6 +82,7 @@ ROWS = [
     Row("Expand", (Act((4, 6)), ints(2, 4, 6)), "a0 a1 a2", note="new-axis"),
     Row("Expand", (Act(()), ints(4, 6)), "a0 a1", note="scalar"),
     Row("Expand", (Act((4, 1), 0, 5, TensorProto.INT64), ints(1, 6)), "a0 a1", note="integers"),
+    Row("Expand", (Act((4, 6)), ints(1, 4, 6)), "a0 a1", note="new-axis-of-one"),
     Row("Expand", (Act((4, 6)), ints(1, 6)), "a0 a1", note="shorter"),
     Row("Expand", (Act((4, 6)), ints(1)), "a0 a1", note="one"),
     Row("Tile", (CUT, ints(2, 1, 3)), "a0 a1 a2"),
