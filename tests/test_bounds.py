@@ -12,6 +12,7 @@ import torch
 from onnx import numpy_helper
 
 from exported import exported
+from laws import random_cut
 from onnxmorph import Bounds, Structure, analyze, expand, scale, shrink, verify
 from onnxmorph.adapters.torch import Morph, resize
 from onnxmorph.analysis import Analysis
@@ -43,18 +44,9 @@ def free(name: str) -> Analysis:
     return analyze(model_of(name))
 
 
-def random_cut(analysis: Analysis, seed: int = 0) -> Array:
-    """Half of every group removed, rounded up where it is wider than one."""
-    rng = np.random.default_rng(seed)
-    copies = np.ones(analysis.channels + 1, np.int64)
-    for group in analysis.groups:
-        copies[group.start + 1 + rng.permutation(group.width)[: group.width // 2]] = 0
-    return copies
-
-
 def halved(analysis: Analysis) -> Morphed:
     """Cut under the boundaries; checked against the original under none, and through a file's text."""
-    small = shrink(analysis, Structure.of(analysis, random_cut(analysis)))
+    small = shrink(analysis, Structure.of(analysis, random_cut(analysis, np.random.default_rng(0))))
     onnx.checker.check_model(ir.to_proto(small.model), full_check=True)
     read = Structure.from_json(small.structure.to_json())
     assert read == small.structure and read.bounds == analysis.bounds

@@ -48,11 +48,9 @@ Input = Act | Weight | Constant | None
 class Row:
     """A node of one op.
 
-    ``free`` are the factors of its rule that must be free to go, in the rule's own names. ``zero`` is False
-    where the op has no finite value at 0, so that there is no zero-masked original to compare with: there the
-    channels are left alone and only not read any more. ``reference`` is True where ONNX Runtime cannot run the
-    node: onnx's reference evaluator does so instead. The last ``captured`` inputs are read by the node's bodies, by
-    their names ``a0 a1 …``. ``shapes`` are those of the outputs, where onnx infers less.
+    ``free`` are the factors of its rule that must be free to go, in the rule's own names. ``reference`` is True where
+    ONNX Runtime cannot run the node: onnx's reference evaluator does so instead. The last ``captured`` inputs are read
+    by the node's bodies, by their names ``a0 a1 …``. ``shapes`` are those of the outputs, where onnx infers less.
     """
 
     op: str
@@ -62,7 +60,6 @@ class Row:
     opset: int = 17
     outputs: int = 1
     note: str = ""
-    zero: bool = True
     batch: int | str = 1
     domain: str = ""
     reference: bool = False
