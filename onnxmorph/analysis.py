@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
 from onnxmorph.axes import Array, Channels, Mask
 from onnxmorph.bounds import Bounds, Names, hold, numbers
-from onnxmorph.cost import Sizes, count_costs
+from onnxmorph.cost import Sizes, Tensors, count_costs
 from onnxmorph.errors import RuleError
 from onnxmorph.graph import Graph, Node, Parameter, Shape
 from onnxmorph.grouping import Grouping, group
+from onnxmorph.memory import Peak, peak
 from onnxmorph.model import Source, load
 from onnxmorph.notation import Equation, Factor, Sum, parse
-from onnxmorph.polynomial import Polynomial, Terms, Widths, add
+from onnxmorph.polynomial import Number, Polynomial, Resource, Terms, Widths, add
 from onnxmorph.propagate import LONGEST, AxisLabels, Plan, Reason, Reasons, propagate
 from onnxmorph.rules import TABLE, Rule, Spec
 
@@ -83,7 +84,8 @@ class Analysis:
 
     ``rows[tensor][axis]`` are the channels of every position, for every tensor of the graph;
     ``group_of[channel]`` is the number of its group (-1 for channel 0, which is always alive). ``minimum`` and
-    ``multiple`` are the widths that ``bounds`` ask for, ``[groups]`` (multiple 0: none is asked for).
+    ``multiple`` are the widths that ``bounds`` ask for, ``[groups]`` (multiple 0: none is asked for). ``further`` are
+    costs beyond those that every model has.
     """
 
     graph: Graph
@@ -99,6 +101,7 @@ class Analysis:
     minimum: Widths
     multiple: Widths
     trace: Trace
+    further: Mapping[str, Resource] = field(default_factory=dict)
 
     @property
     def widths(self) -> Widths:
@@ -116,18 +119,42 @@ class Analysis:
         return Sizes(self.group_of, self.widths)
 
     @cached_property
+    def tensors(self) -> Tensors:
+        """Elements and bytes of tensors as polynomials."""
+        return Tensors(self.rows, self.graph.dtypes, self.sizes)
+
+    @cached_property
     def _terms(self) -> Mapping[str, Sequence[Terms]]:
-        return count_costs(self.plans, self.factor_rows, self.rows, self.parameters, self.roles, self.sizes)
+        return count_costs(
+            self.plans, self.factor_rows, self.tensors, self.graph.inputs, self.parameters, self.roles, self.sizes
+        )
 
     @cached_property
     def op_costs(self) -> Mapping[str, tuple[Polynomial, ...]]:
-        """Per cost name one polynomial for every plan, in the order of ``plans``."""
+        """Per cost that is a sum over ops one polynomial for every plan, in the order of ``plans``."""
         return {name: tuple(Polynomial.of(t) for t in terms) for name, terms in self._terms.items()}
 
     @cached_property
-    def costs(self) -> Mapping[str, Polynomial]:
-        """Cost name to polynomial in the group widths: flops, macs, params, activations, and the classic ones."""
-        return {name: Polynomial.of(add(terms)) for name, terms in self._terms.items()}
+    def memory(self) -> Peak:
+        """What is alive when, with the ops in the order of the file."""
+        return peak(self.plans, self.graph.inputs, self.graph.outputs, self.graph.shapes, self.tensors)
+
+    @cached_property
+    def costs(self) -> Mapping[str, Resource]:
+        """Cost name to what it is in the group widths: polynomials, the peak memory, and what is ``further``."""
+        sums = {name: Polynomial.of(add(terms)) for name, terms in self._terms.items()}
+        return {**sums, "peak_memory": self.memory, **self.further}
+
+    def count(self, widths: Widths | None = None) -> dict[str, Number]:
+        """Every cost at these widths, ``[groups]``; of the full network without them."""
+        return {name: cost.value(self.widths if widths is None else widths) for name, cost in self.costs.items()}
+
+    def with_costs(self, **further: Resource) -> Analysis:
+        """The same analysis with further costs, which serve as prices and in budgets like any other."""
+        result = replace(self, further={**self.further, **further})
+        known = ("sizes", "tensors", "_terms", "op_costs", "memory", "averages", "removable")
+        result.__dict__.update({name: self.__dict__[name] for name in known if name in self.__dict__})
+        return result
 
     @cached_property
     def averages(self) -> tuple[Average, ...]:

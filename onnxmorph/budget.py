@@ -11,6 +11,7 @@ from onnxmorph.cost import NAMES
 from onnxmorph.errors import BudgetError
 from onnxmorph.polynomial import Widths
 
+COSTS = (*NAMES, "peak_memory")
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _LIMIT = re.compile(r"\s*(\w+)\s*=\s*((?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*([kmgt%]?)\s*", re.IGNORECASE)
 
@@ -49,8 +50,8 @@ class Budget:
             if not found:
                 raise BudgetError(f"budget {part!r} cannot be read; write e.g. flops=50% or params=1.2M", code="budget")
             name, amount, unit = found[1], float(found[2]), found[3].lower()
-            if name not in NAMES:
-                message = f"budget {part!r}: there is no cost {name!r}; the costs are {', '.join(NAMES)}"
+            if name not in COSTS:
+                message = f"budget {part!r}: there is no cost {name!r}; the costs are {', '.join(COSTS)}"
                 raise BudgetError(message, code="budget-cost")
             if not 0 < amount < 1e30:
                 raise BudgetError(f"budget {part!r}: the amount must be positive and below 1e30", code="budget")

@@ -2,29 +2,35 @@
 
 ``flops`` counts every op: 2 per multiply-accumulate, 1 per element and window element otherwise
 (docs/costs.md). ``macs`` counts multiply-accumulates. ``params`` counts parameters, running statistics
-not. ``activations`` counts the elements that ops write. ``classic_flops`` and ``classic_params``
-count convolutions and matrix products only, without biases and norms, as MorphNet did. Quantised parameters count
-as what they stand for; their scales and zero points do not count.
+not. ``activations`` counts the elements that ops write. ``param_bytes`` and ``activation_bytes`` are the same in
+bytes, as the file and the graph hold them; ``bytes_moved`` is what ops read and write. ``classic_flops`` and
+``classic_params`` count convolutions and matrix products only, without biases and norms, as MorphNet did. Quantised
+parameters count as what they stand for; their scales and zero points do not count.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from math import prod
 
 import numpy as np
+import onnx_ir as ir
 
 from onnxmorph.axes import Array, row_codes
-from onnxmorph.graph import Parameter
+from onnxmorph.graph import Parameter, Shape
 from onnxmorph.notation import Factor, Product, Sum, Term, parse
-from onnxmorph.polynomial import Terms, Widths, add, multiply
+from onnxmorph.polynomial import Number, Terms, Widths, add, multiply
 from onnxmorph.propagate import Plan
 from onnxmorph.rules import Cost
 
 UNCOUNTED = ("state", "constant", "quantiser")  # the roles of what the file holds and `params` does not count
-NAMES = ("flops", "macs", "params", "activations", "classic_flops", "classic_params")
+UNKNOWN = 4  # bytes of an element whose type is not known
+NAMES = (
+    "flops", "macs", "params", "param_bytes", "activations", "activation_bytes", "bytes_moved", "classic_flops",
+    "classic_params",
+)  # fmt: skip
 
 
 class Sizes:
@@ -79,10 +85,45 @@ def _operations(
         cost = cost.plus
 
 
+class Tensors:
+    """Elements and bytes of every tensor of a graph as polynomials, computed once per tensor."""
+
+    def __init__(
+        self, rows: Mapping[str, tuple[Array | None, ...]], dtypes: Mapping[str, ir.DataType], sizes: Sizes
+    ) -> None:
+        self._rows, self._dtypes, self._sizes = rows, dtypes, sizes
+        self._found: dict[str, Terms] = {}
+
+    def elements(self, name: str, shape: Shape) -> Terms:
+        """How many numbers a tensor of this shape holds."""
+        if name not in self._found:
+            axes = self._rows.get(name) or (None,) * len(shape)
+            self._found[name] = _product(self._sizes(r, s) for r, s in zip(axes, shape, strict=True))
+        return self._found[name]
+
+    def bytes_each(self, name: str) -> Number:
+        """Bytes of one element; half a byte for numbers of four bits. A text counts as a reference to it."""
+        kind = self._dtypes.get(name)
+        if kind is None or kind == ir.DataType.UNDEFINED:
+            return UNKNOWN
+        bits = 64 if kind == ir.DataType.STRING else kind.bitwidth
+        return bits // 8 if bits % 8 == 0 else bits / 8
+
+    def bytes_of(self, name: str, shape: Shape) -> Terms:
+        """How many bytes a tensor of this shape takes."""
+        return multiply(self.elements(name, shape), {(): self.bytes_each(name)})
+
+
+def moves(plan: Plan) -> bool:
+    """Whether an op reads and writes data: arithmetic on sizes does not, nor what only names or regroups axes."""
+    return plan.node.counted and not (plan.rule and plan.rule.view)
+
+
 def count_costs(
     plans: Sequence[Plan],
     factor_rows: Sequence[Mapping[str, Array | None]],
-    rows: Mapping[str, tuple[Array | None, ...]],
+    tensors: Tensors,
+    inputs: Iterable[str],
     parameters: Mapping[str, Parameter],
     roles: Mapping[str, str],
     sizes: Sizes,
@@ -94,34 +135,55 @@ def count_costs(
     per_op: dict[str, list[Terms]] = {name: [] for name in NAMES}
     charged: set[str] = set()
     classic: set[str] = set()
+    data = {*inputs, *(n for n in parameters if roles.get(n) != "constant")}
     plain: dict[str, str] = {}  # a quantised parameter by the name of its floating-point value
-
-    def elements(name: str, shape: Sequence[int]) -> Terms:
-        axes = rows.get(name) or (None,) * len(shape)
-        return _product(sizes(r, s) for r, s in zip(axes, shape, strict=True))
 
     for plan, of in zip(plans, factor_rows, strict=True):
         node, rule = plan.node, plan.rule
+        data.update(node.outputs if node.counted else ())
         parts = list(_operations(plan.cost, plan, of, sizes)) if node.counted else []
         macs = add(once for cost, once in parts if cost.macs)
         own = [n for n in dict.fromkeys(node.inputs) if n in parameters and n not in charged]
         charged.update(own)
-        counted = {n: elements(n, parameters[n].shape) for n in own if roles.get(n) not in UNCOUNTED}
+        counted = [n for n in own if roles.get(n) not in UNCOUNTED]
         if rule is not None and rule.view and rule.quantised:
             plain[node.outputs[0]] = plain.get(node.inputs[0], node.inputs[0])
         read = [node.inputs[i] for i in rule.weights if i < len(node.inputs)] if rule is not None else []
         weights = {plain.get(n, n) for n in read}
-        written = [elements(n, s) for n, s in zip(node.outputs, node.out_shapes, strict=True) if n and s is not None]
-        moved = node.counted and not (rule and rule.view)
+        written = [(n, s) for n, s in zip(node.outputs, node.out_shapes, strict=True) if n and s is not None]
+        written = written if moves(plan) else []
+        often: Terms = {(): node.times}
+        wrote = multiply(add(tensors.bytes_of(n, s) for n, s in written), often)
         per_op["flops"].append(add(multiply(once, {(): cost.count}) for cost, once in parts))
         per_op["macs"].append(macs)
-        per_op["params"].append(add(counted.values()))
-        per_op["activations"].append(multiply(add(written), {(): node.times}) if moved else {})
+        per_op["params"].append(add(tensors.elements(n, parameters[n].shape) for n in counted))
+        per_op["param_bytes"].append(add(tensors.bytes_of(n, parameters[n].shape) for n in counted))
+        per_op["activations"].append(multiply(add(tensors.elements(n, s) for n, s in written), often))
+        per_op["activation_bytes"].append(wrote)
+        moved = add([wrote, multiply(add(_reads(plan, tensors, data, plain)), often)]) if moves(plan) else {}
+        per_op["bytes_moved"].append(moved)
         per_op["classic_flops"].append(multiply(macs, {(): 2}))
         heavy = [n for n in weights - classic if n in parameters and roles.get(n) not in UNCOUNTED]
         classic.update(heavy)
-        per_op["classic_params"].append(add(elements(n, parameters[n].shape) for n in heavy))
+        per_op["classic_params"].append(add(tensors.elements(n, parameters[n].shape) for n in heavy))
     return per_op
+
+
+def _reads(plan: Plan, tensors: Tensors, data: Container[str], plain: Mapping[str, str]) -> Iterator[Terms]:
+    """The bytes of every tensor that an op reads, each once; of a quantised parameter those that the file holds.
+
+    Constants, sizes, axes, bounds and what is computed of them do not count.
+    """
+    node, seen = plan.node, set[str]()
+    for i, (name, shape) in enumerate(zip(node.inputs, node.in_shapes, strict=True)):
+        if name not in data or name in seen or shape is None or (plan.rule is not None and i in plan.rule.unread):
+            continue
+        seen.add(name)
+        each: Terms = {(): tensors.bytes_each(plain.get(name, name))}
+        if i == 0 and plan.rule is not None and plan.rule.picks and node.out_shapes[0] is not None:
+            yield multiply(tensors.elements(node.outputs[0], node.out_shapes[0]), each)
+        else:
+            yield multiply(tensors.elements(name, shape), each)
 
 
 def _product(parts: Iterable[Terms]) -> Terms:

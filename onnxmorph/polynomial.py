@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 Widths = NDArray[np.int64]
+Number = int | float  # a float only for halves of bytes: tensors of 4-bit numbers
 Monomial = tuple[int, ...]  # variable numbers, ascending, repeated for powers
-Terms = Mapping[Monomial, int]
+Terms = Mapping[Monomial, Number]
+
+
+class Resource(Protocol):
+    """What a network of given widths takes of something: a polynomial, or what is made of several."""
+
+    def value(self, widths: Widths) -> Number:
+        """How much at these widths, ``[groups]``."""
+
+    def gradient(self, widths: Widths) -> NDArray[Any]:
+        """How much one channel of every group takes at these widths, ``[groups]``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +37,7 @@ class Polynomial:
     (41, [18, 12])
     """
 
-    coefficients: NDArray[np.int64]
+    coefficients: NDArray[Any]
     variables: NDArray[np.int64]
 
     @staticmethod
@@ -35,39 +48,41 @@ class Polynomial:
         variables = np.full((len(kept), degree), -1, np.int64)
         for row, monomial in enumerate(kept):
             variables[row, : len(monomial)] = monomial
-        huge = any(abs(c) >= 2**53 for c in kept.values())  # exact in Python's integers, then
-        return Polynomial(np.array(list(kept.values()), object if huge else np.int64), variables)
+        return Polynomial(_coefficients(kept), variables)
 
-    def terms(self) -> dict[Monomial, int]:
+    def terms(self) -> dict[Monomial, Number]:
         """The monomials and their coefficients."""
         return {
-            tuple(int(v) for v in row if v >= 0): int(c)
-            for c, row in zip(self.coefficients, self.variables, strict=True)
+            tuple(int(v) for v in row if v >= 0): c
+            for c, row in zip(self.coefficients.tolist(), self.variables, strict=True)
         }
 
-    def _factors(self, widths: Widths) -> Widths:
+    def factors(self, widths: Widths) -> Widths:
+        """The widths that every term multiplies, ``[terms, degree]``."""
         return np.append(np.asarray(widths, np.int64), 1)[self.variables]
 
     def value(self, widths: Widths) -> int:
-        """The cost at these widths, exact; `widths` is ``[groups]``."""
+        """The cost at these widths, exact, halves rounded up; `widths` is ``[groups]``."""
         if not len(self.coefficients):
             return 0
-        factors = self._factors(widths)
+        factors = self.factors(widths)
         rough = np.abs(self.coefficients.astype(float)) @ factors.astype(float).prod(1)
         exact = object if rough > 2**62 else np.int64  # Python's integers know no overflow
+        if self.coefficients.dtype == float:
+            return ceil(float(self.coefficients @ factors.astype(float).prod(1)))
         return int(self.coefficients.astype(exact) @ factors.astype(exact).prod(1))
 
-    def gradient(self, widths: Widths) -> Widths:
+    def gradient(self, widths: Widths) -> NDArray[Any]:
         """The price of one channel of every group at these widths, ``[groups]``."""
         result = np.zeros(len(widths) + 1, self.coefficients.dtype)
-        present = self._factors(widths)
+        present = self.factors(widths)
         for j in range(self.variables.shape[1]):
             rest = np.delete(present, j, 1).prod(1) * self.coefficients
             np.add.at(result, self.variables[:, j], rest)  # -1 lands in the spare last entry
         return result[:-1]
 
     def __str__(self) -> str:
-        def monomial(m: Monomial, c: int) -> str:
+        def monomial(m: Monomial, c: Number) -> str:
             return "·".join([str(c)] * (c != 1 or not m) + [f"w{v}" for v in m])
 
         return (
@@ -75,12 +90,58 @@ class Polynomial:
         )
 
 
-def multiply(a: Terms, b: Terms) -> dict[Monomial, int]:
+@dataclass(frozen=True, eq=False)
+class Polynomials:
+    """Several polynomials, evaluated at once: term ``t`` of ``whole`` belongs to polynomial ``rows[t]`` of ``count``.
+
+    >>> both = Polynomials.of([{(0,): 2}, {(0, 1): 1, (): 5}])
+    >>> both.values(np.array([3, 4])).tolist(), both.gradient(np.array([3, 4]), np.array([1, 10])).tolist()
+    ([6, 17], [42, 30])
+    """
+
+    whole: Polynomial
+    rows: NDArray[np.int64]
+    count: int
+
+    @staticmethod
+    def of(many: Sequence[Terms]) -> Polynomials:
+        """From the terms of each."""
+        flat = [(row, m, c) for row, terms in enumerate(many) for m, c in terms.items() if c]
+        degree = max((len(m) for _, m, _ in flat), default=0)
+        variables = np.full((len(flat), degree), -1, np.int64)
+        for t, (_, monomial, _) in enumerate(flat):
+            variables[t, : len(monomial)] = monomial
+        whole = Polynomial(_coefficients({t: c for t, (_, _, c) in enumerate(flat)}), variables)
+        return Polynomials(whole, np.array([row for row, _, _ in flat], np.int64), len(many))
+
+    def values(self, widths: Widths) -> NDArray[Any]:
+        """Every polynomial at these widths, ``[count]``."""
+        kind = self.whole.coefficients.dtype
+        result = np.zeros(self.count, kind)
+        terms = self.whole.coefficients * self.whole.factors(widths).astype(kind).prod(1)
+        np.add.at(result, self.rows, terms)
+        return result
+
+    def gradient(self, widths: Widths, weights: NDArray[Any]) -> NDArray[Any]:
+        """The gradient of ``weights @ values(widths)``, ``[groups]``; `weights` is ``[count]``."""
+        scaled = self.whole.coefficients * np.asarray(weights)[self.rows]
+        return Polynomial(scaled, self.whole.variables).gradient(widths)
+
+
+def _coefficients(of: Mapping[Any, Number]) -> NDArray[Any]:
+    """As integers: of Python where they are huge, for these are exact; as floats where there are halves."""
+    numbers = list(of.values())
+    if any(isinstance(c, float) for c in numbers):
+        return np.array(numbers, float)
+    return np.array(numbers, object if any(abs(c) >= 2**53 for c in numbers) else np.int64)
+
+
+def multiply(a: Terms, b: Terms) -> dict[Monomial, Number]:
     """The product of two term tables."""
     for one, other in ((a, b), (b, a)):
         if len(one) == 1 and () in one:
             return {m: c * one[()] for m, c in other.items()}
-    result: dict[Monomial, int] = {}
+    result: dict[Monomial, Number] = {}
     for m, c in a.items():
         for n, d in b.items():
             key = tuple(sorted(m + n))
@@ -88,9 +149,9 @@ def multiply(a: Terms, b: Terms) -> dict[Monomial, int]:
     return result
 
 
-def add(parts: Iterable[Terms]) -> dict[Monomial, int]:
+def add(parts: Iterable[Terms]) -> dict[Monomial, Number]:
     """The sum of term tables."""
-    result: dict[Monomial, int] = {}
+    result: dict[Monomial, Number] = {}
     for part in parts:
         for m, c in part.items():
             result[m] = result.get(m, 0) + c

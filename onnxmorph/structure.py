@@ -66,7 +66,7 @@ class Structure:
     model: str
     groups: tuple[Kept, ...]
     parameters: Mapping[str, Mapping[int, tuple[int, ...]]]
-    costs: Mapping[str, Mapping[str, int]]
+    costs: Mapping[str, Mapping[str, float]]
     provenance: Mapping[str, Any] = field(default_factory=dict)
     bounds: Bounds = field(default_factory=Bounds)
 
@@ -91,8 +91,8 @@ class Structure:
                     parameters[name][axis] = tuple(take(rows, copies).old.tolist())
         widths = np.array([len(k.keep) for k in groups], np.int64)
         costs = {
-            "before": {n: p.value(analysis.widths) for n, p in analysis.costs.items()},
-            "after": {n: p.value(widths) for n, p in analysis.costs.items()},
+            "before": analysis.count(),
+            "after": analysis.count(widths),
         }
         return Structure(analysis.graph.fingerprint, tuple(groups), parameters, costs, provenance, analysis.bounds)
 

@@ -26,6 +26,7 @@ checks sparse states view
 model
 propagate
 cost grouping
+memory
 bounds
 analysis
 quantised

@@ -75,7 +75,7 @@ def test_half_of_every_group_removed_is_the_masked_original(net: str, scheme: st
     onnx.checker.check_model(ir.to_proto(small.model), full_check=True)
     assert verify(analysis, small.model, small.structure, seed=seed).difference == 0
     after = analyze(small.model)
-    assert {n: p.value(after.widths) for n, p in after.costs.items()} == small.structure.costs["after"]
+    assert after.count() == small.structure.costs["after"]
 
 
 @pytest.mark.parametrize("scheme", STATIC)

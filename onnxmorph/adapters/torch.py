@@ -183,9 +183,9 @@ class Morph:
         return self._controller.strength
 
     @property
-    def cost(self) -> dict[str, int]:
+    def cost(self) -> dict[str, float]:
         """The costs at the live widths."""
-        return {name: cost.value(self._controller.widths) for name, cost in self.analysis.costs.items()}
+        return self.analysis.count(self._controller.widths)
 
     @property
     def widths(self) -> dict[str, int]:

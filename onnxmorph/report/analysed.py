@@ -12,7 +12,6 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from onnxmorph.analysis import Analysis, Group
-from onnxmorph.cost import NAMES
 from onnxmorph.report.drawing import Document, add_row, amount, paragraph, plain, plural, share_bar, shorten, table_of
 
 GROUPS = 20  # rows of the table of groups
@@ -54,8 +53,8 @@ def analysis(of: Analysis) -> list[RenderableType]:
     return [*shown, *(paragraph(plain(text)) for text in _remarks(of))]
 
 
-def _costs(of: Analysis) -> dict[str, int]:
-    return {name: of.costs[name].value(of.widths) for name in NAMES}
+def _costs(of: Analysis) -> dict[str, float]:
+    return of.count()
 
 
 def op_table(of: Analysis) -> Table:

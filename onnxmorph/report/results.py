@@ -7,7 +7,6 @@ from pathlib import Path
 
 from rich.console import RenderableType
 
-from onnxmorph.cost import NAMES
 from onnxmorph.report.drawing import Document, add_row, amount, paragraph, percent, plain, plural, share_bar, table_of
 from onnxmorph.surgery import Morphed, Verification
 
@@ -27,7 +26,7 @@ def morphed(of: Morphed, output: Path, structure: Path | None) -> list[Renderabl
     """What ``shrink``, ``scale`` and ``expand`` show: costs before and after, what was written, notes."""
     before, after = of.structure.costs["before"], of.structure.costs["after"]
     table = table_of("Costs", "", "before", "after", "of before", "", right=3)
-    for name in NAMES:
+    for name in before:
         share = percent(after[name], before[name])
         bar = share_bar(after[name] / before[name] if before[name] else 0)
         add_row(table, name.replace("_", " "), amount(before[name]), amount(after[name]), share, bar)

@@ -116,8 +116,8 @@ def reverse_sequence(node: Node) -> Spec:
     return Spec(f"{' '.join(names)} a..., n -> {' '.join(names).replace('[t]', 't')} a...")
 
 
-rule("GatherElements", gather_elements)
-rule("GatherND", gather_nd)
+rule("GatherElements", gather_elements, picks=True)
+rule("GatherND", gather_nd, picks=True)
 rule("Scatter ScatterElements", scatter_elements)
 rule("ScatterND", scatter_nd)
 rule("TopK", top_k, Cost("a"))
@@ -125,4 +125,4 @@ rule("OneHot", one_hot, Cost("a k"))
 rule("CumSum CumProd", cumulate, Cost("a"))
 rule("Trilu", "b... [m] [n], _ -> b... m n")
 rule("ReverseSequence", reverse_sequence)
-rule("Compress", compress)
+rule("Compress", compress, picks=True)

@@ -205,8 +205,8 @@ def tile(node: Node) -> Spec:
 
 rule("Concat", concat, keeps=True)
 rule("Split", split, keeps=True)
-rule("Slice", slice_, keeps=True)
-rule("Gather", gather, keeps=True)
+rule("Slice", slice_, picks=True, keeps=True)
+rule("Gather", gather, picks=True, keeps=True)
 rule("Pad", pad)
 rule("Expand", expand, keeps=True)
 rule("Tile", tile, keeps=True)

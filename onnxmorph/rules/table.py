@@ -127,7 +127,8 @@ class Rule:
     ``roles`` says what the inputs of a norm are: scale, shift, state (running statistics, not a parameter); a
     "quantiser" is the scale or zero point of a quantised tensor, and no parameter either.
     ``weights`` are the inputs that the `classic` count of parameters takes. ``view`` marks ops that move
-    nothing. ``elementwise`` marks functions of single positions, which map constants to constants.
+    nothing, ``picks`` those that read of their first input no more than they write. ``elementwise`` marks functions of
+    single positions, which map constants to constants.
     ``keeps`` marks ops that map constant channels to the same constants (moving, pooling).
     ``bias`` is the input that is added to the result, ``additive`` an op that adds its inputs.
     ``neutral`` gives, by input, the number that leaves the op's other input as it is.
@@ -142,6 +143,7 @@ class Rule:
     roles: Mapping[int, str] = field(default_factory=dict)
     weights: tuple[int, ...] = ()
     view: bool = False
+    picks: bool = False
     elementwise: bool = False
     keeps: bool = False
     bias: int | None = None
@@ -174,6 +176,7 @@ def rule(
     roles: Mapping[int, str] | None = None,
     weights: Sequence[int] = (),
     view: bool = False,
+    picks: bool = False,
     elementwise: bool = False,
     keeps: bool = False,
     bias: int | None = None,
@@ -197,6 +200,7 @@ def rule(
                 {**(roles or {}), **steps},
                 tuple(weights),
                 view,
+                picks,
                 elementwise,
                 keeps,
                 bias,

@@ -103,9 +103,9 @@ def _morphed(
     structure = Structure.of(analysis, copies, **provenance)
     if (structure.widths == 0).any():  # more goes than the polynomials know of
         shapes = {name: shape for name in analysis.graph.inputs if (shape := analysis.graph.shapes.get(name))}
-        after = analyze(model, shapes)
-        costs = {**structure.costs, "after": {n: p.value(after.widths) for n, p in after.costs.items()}}
-        structure = replace(structure, costs=costs)
+        counted = analyze(model, shapes).count()
+        after = {n: counted.get(n, at_most) for n, at_most in structure.costs["after"].items()}
+        structure = replace(structure, costs={**structure.costs, "after": after})
     return Morphed(model, structure, (*_averages(analysis, copies), *notes))
 
 

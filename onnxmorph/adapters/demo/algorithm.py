@@ -92,4 +92,4 @@ def _train_on(job: Job, module: nn.Module, title: str, file: str, share: float) 
 
 
 def _flops(of: Analysis) -> int:
-    return of.costs["flops"].value(of.widths)
+    return int(of.costs["flops"].value(of.widths))

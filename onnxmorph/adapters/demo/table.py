@@ -52,7 +52,7 @@ def measure(files: Mapping[str, Path], images: Images, batch: int, rounds: int) 
     rows = []
     for name, path in files.items():
         of = analyze(path)
-        flops, params = (of.costs[cost].value(of.widths) for cost in ("flops", "params"))
+        flops, params = (int(of.costs[cost].value(of.widths)) for cost in ("flops", "params"))
         right = float((answers(sessions[name], images.test).argmax(1) == images.test_labels).mean())
         rows.append(Row(name, path.name, flops, params, latency[name], right))
     return rows
