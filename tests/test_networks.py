@@ -23,6 +23,7 @@ from onnxmorph.budget import Budget
 from onnxmorph.search import steps
 from onnxmorph.structure import Structure
 from onnxmorph.surgery import Morphed, expand, scale, shrink, verify
+from onnxmorph.surgery.emit import emit
 from onnxmorph.surgery.verify import random_inputs, relative, run_session
 
 ENDS = "graph-input graph-output"
@@ -162,6 +163,17 @@ def test_the_batch_stays_dynamic(name: str) -> None:
     for old, new in zip((*before.inputs, *before.outputs), (*after.inputs, *after.outputs), strict=True):
         assert old.shape is not None and new.shape is not None
         assert list(old.shape) == list(new.shape) and not isinstance(new.shape[0], int)
+
+
+def test_layers_of_different_heads_run() -> None:
+    """The exporter records ``3*batch`` where heads and batch merge; ONNX Runtime shares memory by such names."""
+    analysis = analyze(exported("vit_torch").model)
+    for seed in range(20):
+        rng, copies = np.random.default_rng(seed), np.ones(analysis.channels + 1, np.int64)
+        for group in analysis.groups:
+            copies[group.start + 1 + rng.permutation(group.width)[: rng.integers(0, group.width)]] = 0
+        (found,) = run_session(emit(analysis, copies))(random_inputs(analysis.graph, rng))
+        assert np.isfinite(found).all()
 
 
 def test_the_full_structure_changes_nothing(name: str) -> None:

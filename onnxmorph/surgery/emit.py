@@ -298,12 +298,17 @@ class Emitter:
     # -- the rest --------------------------------------------------------------------------------
 
     def declare_shapes(self) -> None:
-        """Bring the recorded shapes of all tensors up to date."""
+        """Bring the recorded shapes of all tensors up to date.
+
+        A symbol in the place of a cut size (``6*batch``) says what is no longer so, and a runtime plans its memory by
+        symbols: it goes.
+        """
         for name, value in self.values.items():
             if value.shape is None or value.is_initializer():
                 continue
             dims: Sequence[int | ir.SymbolicDim] = list(value.shape)
             for axis, rows in self.changed(name):
-                if axis < len(dims) and isinstance(dims[axis], int):
-                    dims = [*dims[:axis], count(rows, self.copies), *dims[axis + 1 :]]
+                if axis < len(dims):
+                    size = count(rows, self.copies) if isinstance(dims[axis], int) else ir.SymbolicDim(None)
+                    dims = [*dims[:axis], size, *dims[axis + 1 :]]
             value.shape = ir.Shape(dims)
