@@ -10,6 +10,7 @@ import numpy as np
 
 from onnxmorph.axes import Array, Channels, Mask
 from onnxmorph.bounds import Bounds, Names, hold, numbers
+from onnxmorph.buffers import buffers_of
 from onnxmorph.cost import Sizes, Tensors, count_costs
 from onnxmorph.errors import RuleError
 from onnxmorph.graph import Graph, Node, Parameter, Shape
@@ -121,7 +122,9 @@ class Analysis:
     @cached_property
     def tensors(self) -> Tensors:
         """Elements and bytes of tensors as polynomials."""
-        return Tensors(self.rows, self.graph.dtypes, self.sizes)
+        graph = self.graph
+        buffers = buffers_of(self.plans, (*graph.inputs, *self.parameters), graph.outputs, graph.dtypes)
+        return Tensors(self.rows, buffers, self.sizes)
 
     @cached_property
     def _terms(self) -> Mapping[str, Sequence[Terms]]:
@@ -137,7 +140,7 @@ class Analysis:
     @cached_property
     def memory(self) -> Peak:
         """What is alive when, with the ops in the order of the file."""
-        return peak(self.plans, self.graph.inputs, self.graph.outputs, self.graph.shapes, self.tensors)
+        return peak(self.plans, self.graph, self.tensors)
 
     @cached_property
     def costs(self) -> Mapping[str, Resource]:

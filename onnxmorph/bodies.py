@@ -72,7 +72,7 @@ class Link:
 
 def entries(frame: Frame) -> Iterator[Link]:
     """What is written before the bodies run."""
-    yield from (Link(Crossing(1), (s.before,), s.inside) for s in frame.states)
+    yield from (Link(Crossing(1, inward=True, state=True), (s.before,), s.inside) for s in frame.states)
     yield from (Link(Crossing(1, s.axis, inward=True), (s.whole,), s.part) for s in frame.taken)
 
 
@@ -80,7 +80,7 @@ def exits(frame: Frame) -> Iterator[Link]:
     """What is written once the bodies have run. Whatever decides is read here too: it must not change."""
     for c in frame.choices:
         yield Link(Crossing(len(c.branches)), (*c.branches, *frame.decides), c.outside)
-    yield from (Link(Crossing(2), (s.before, s.after, *frame.decides), s.outside) for s in frame.states)
+    yield from (Link(Crossing(2, state=True), (s.before, s.after, *frame.decides), s.outside) for s in frame.states)
     yield from (Link(Crossing(1, s.axis), (s.part, *frame.decides), s.whole) for s in frame.stacked)
 
 

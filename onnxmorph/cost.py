@@ -16,9 +16,9 @@ from functools import lru_cache
 from math import prod
 
 import numpy as np
-import onnx_ir as ir
 
 from onnxmorph.axes import Array, row_codes
+from onnxmorph.buffers import Buffers, moves
 from onnxmorph.graph import Parameter, Shape
 from onnxmorph.notation import Factor, Product, Sum, Term, parse
 from onnxmorph.polynomial import Number, Terms, Widths, add, multiply
@@ -26,7 +26,6 @@ from onnxmorph.propagate import Plan
 from onnxmorph.rules import Cost
 
 UNCOUNTED = ("state", "constant", "quantiser")  # the roles of what the file holds and `params` does not count
-UNKNOWN = 4  # bytes of an element whose type is not known
 NAMES = (
     "flops", "macs", "params", "param_bytes", "activations", "activation_bytes", "bytes_moved", "classic_flops",
     "classic_params",
@@ -88,10 +87,9 @@ def _operations(
 class Tensors:
     """Elements and bytes of every tensor of a graph as polynomials, computed once per tensor."""
 
-    def __init__(
-        self, rows: Mapping[str, tuple[Array | None, ...]], dtypes: Mapping[str, ir.DataType], sizes: Sizes
-    ) -> None:
-        self._rows, self._dtypes, self._sizes = rows, dtypes, sizes
+    def __init__(self, rows: Mapping[str, tuple[Array | None, ...]], buffers: Buffers, sizes: Sizes) -> None:
+        self.buffers = buffers
+        self._rows, self._sizes = rows, sizes
         self._found: dict[str, Terms] = {}
 
     def elements(self, name: str, shape: Shape) -> Terms:
@@ -102,21 +100,12 @@ class Tensors:
         return self._found[name]
 
     def bytes_each(self, name: str) -> Number:
-        """Bytes of one element; half a byte for numbers of four bits. A text counts as a reference to it."""
-        kind = self._dtypes.get(name)
-        if kind is None or kind == ir.DataType.UNDEFINED:
-            return UNKNOWN
-        bits = 64 if kind == ir.DataType.STRING else kind.bitwidth
-        return bits // 8 if bits % 8 == 0 else bits / 8
+        """Bytes of one number of a tensor, where it is held; half a byte for numbers of four bits."""
+        return self.buffers.bytes_each(name)
 
     def bytes_of(self, name: str, shape: Shape) -> Terms:
-        """How many bytes a tensor of this shape takes."""
+        """How many bytes a tensor of this shape takes where it is held."""
         return multiply(self.elements(name, shape), {(): self.bytes_each(name)})
-
-
-def moves(plan: Plan) -> bool:
-    """Whether an op reads and writes data: arithmetic on sizes does not, nor what only names or regroups axes."""
-    return plan.node.counted and not (plan.rule and plan.rule.view)
 
 
 def count_costs(
@@ -143,7 +132,7 @@ def count_costs(
         data.update(node.outputs if node.counted else ())
         parts = list(_operations(plan.cost, plan, of, sizes)) if node.counted else []
         macs = add(once for cost, once in parts if cost.macs)
-        own = [n for n in dict.fromkeys(node.inputs) if n in parameters and n not in charged]
+        own = [n for n in dict.fromkeys((*node.inputs, *node.captured)) if n in parameters and n not in charged]
         charged.update(own)
         counted = [n for n in own if roles.get(n) not in UNCOUNTED]
         if rule is not None and rule.view and rule.quantised:
@@ -160,7 +149,7 @@ def count_costs(
         per_op["param_bytes"].append(add(tensors.bytes_of(n, parameters[n].shape) for n in counted))
         per_op["activations"].append(multiply(add(tensors.elements(n, s) for n, s in written), often))
         per_op["activation_bytes"].append(wrote)
-        moved = add([wrote, multiply(add(_reads(plan, tensors, data, plain)), often)]) if moves(plan) else {}
+        moved = add([wrote, multiply(add(_reads(plan, tensors, data)), often)]) if moves(plan) else {}
         per_op["bytes_moved"].append(moved)
         per_op["classic_flops"].append(multiply(macs, {(): 2}))
         heavy = [n for n in weights - classic if n in parameters and roles.get(n) not in UNCOUNTED]
@@ -169,8 +158,8 @@ def count_costs(
     return per_op
 
 
-def _reads(plan: Plan, tensors: Tensors, data: Container[str], plain: Mapping[str, str]) -> Iterator[Terms]:
-    """The bytes of every tensor that an op reads, each once; of a quantised parameter those that the file holds.
+def _reads(plan: Plan, tensors: Tensors, data: Container[str]) -> Iterator[Terms]:
+    """The bytes of every tensor that an op reads, each once: of a quantised parameter as the file holds it.
 
     Constants, sizes, axes, bounds and what is computed of them do not count.
     """
@@ -179,11 +168,10 @@ def _reads(plan: Plan, tensors: Tensors, data: Container[str], plain: Mapping[st
         if name not in data or name in seen or shape is None or (plan.rule is not None and i in plan.rule.unread):
             continue
         seen.add(name)
-        each: Terms = {(): tensors.bytes_each(plain.get(name, name))}
         if i == 0 and plan.rule is not None and plan.rule.picks and node.out_shapes[0] is not None:
-            yield multiply(tensors.elements(node.outputs[0], node.out_shapes[0]), each)
+            yield multiply(tensors.elements(node.outputs[0], node.out_shapes[0]), {(): tensors.bytes_each(name)})
         else:
-            yield multiply(tensors.elements(name, shape), each)
+            yield tensors.bytes_of(name, shape)
 
 
 def _product(parts: Iterable[Terms]) -> Terms:

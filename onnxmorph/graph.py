@@ -23,12 +23,13 @@ class Crossing:
 
     ``meet`` says how many inputs become one (the branches of an If; a state before and after an iteration); what
     decides about them follows. With an ``axis`` one position of it passes per iteration: ``inward`` into the body,
-    else out of it.
+    else out of it. A ``state`` passes from one iteration to the next.
     """
 
     meet: int
     axis: int | None = None
     inward: bool = False
+    state: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class Node:
     analysis does not enter. ``dynamic`` holds the axes of each output whose size is not known before running.
     ``others`` are the shapes of all inputs and outputs, by name, at another choice of dynamic sizes: a batch of one
     shows nothing of where it goes.
-    ``inner`` marks nodes in bodies, and what passes their border; ``times`` is how often such a node runs.
+    ``around`` names the nodes in whose bodies it is, or whose border it passes, outermost first; ``times`` is how
+    often it runs.
     """
 
     type: str
@@ -62,7 +64,7 @@ class Node:
     dynamic: tuple[frozenset[int], ...] = ()
     others: Mapping[str, Shape | None] = field(default_factory=dict)
     times: int = 1
-    inner: bool = False
+    around: tuple[str, ...] = ()
     crossing: Crossing | None = None
 
     def input_index(self, parameter: str) -> int | None:
@@ -86,6 +88,11 @@ class Node:
     def key(self) -> str:
         """Its type and its first output, which no other node has."""
         return f"{self.type}:{next(o for o in self.outputs if o)}"
+
+    @property
+    def inner(self) -> bool:
+        """Whether it is in a body, or passes the border of one."""
+        return bool(self.around)
 
     @property
     def tensors(self) -> tuple[str, ...]:

@@ -1,13 +1,13 @@
 """Peak memory: the largest set of tensors that are alive at once, with the ops in the order of the file.
 
 A tensor lives from the op that writes it to the last one that reads it; graph inputs from the start, graph outputs to
-the end. What only names or regroups axes (Reshape, Cast, QuantizeLinear) shares the memory of what it reads. No op
+the end. What a body reads from outside lives until its node is over. Views take no memory (``buffers``), and no op
 works in place. Parameters are not among it (``param_bytes``), nor what a kernel needs while it runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxmorph.axes import Array
-from onnxmorph.cost import Tensors, moves
-from onnxmorph.graph import Shape
+from onnxmorph.cost import Tensors
+from onnxmorph.graph import Graph
 from onnxmorph.polynomial import Number, Polynomials, Widths
 from onnxmorph.propagate import Plan
 
@@ -64,52 +64,52 @@ class Peak:
         return ((self.born <= step) & (step <= self.dies)).astype(np.int64)
 
 
-def peak(
-    plans: Sequence[Plan],
-    inputs: Sequence[str],
-    outputs: Sequence[str],
-    shapes: Mapping[str, Shape | None],
-    tensors: Tensors,
-) -> Peak:
-    """Follow every tensor from its writer to its last reader.
-
-    What a loop reads from outside lives until the loop is over, however early in its body it is read.
-    """
-    starts, ends = _runs(plans)
-    source: dict[str, str] = {}  # what shares its memory, by name
-    born: dict[str, int] = {n: 0 for n in inputs}
+def peak(plans: Sequence[Plan], graph: Graph, tensors: Tensors) -> Peak:
+    """Follow every tensor from its writer to its last reader."""
+    loops = _Bodies(plans)
+    born: dict[str, int] = {n: 0 for n in graph.inputs}
     dies: dict[str, int] = dict(born)
-    found = {n: shape for n in inputs if (shape := shapes.get(n)) is not None}
+    home: dict[str, tuple[str, ...]] = {n: () for n in graph.inputs}
+    found = {n: shape for n in graph.inputs if (shape := graph.shapes.get(n)) is not None}
     for step, plan in enumerate(plans):
         node = plan.node
-        for name in (*node.inputs, *node.captured):
-            root = source.get(name, name)
+        for root in (r for n in (*node.inputs, *node.captured) for r in tensors.buffers.of(n)):
             if root in born:
-                dies[root] = max(dies[root], step if born[root] >= starts[step] else ends[step])
-        if not node.counted:
-            continue
+                dies[root] = max(dies[root], loops.end(step, home[root]))
         for name, shape in zip(node.outputs, node.out_shapes, strict=True):
-            if not name or shape is None:
-                continue
-            if not moves(plan):
-                source[name] = source.get(node.inputs[0], node.inputs[0]) if node.inputs else name
-                continue
-            born[name] = dies[name] = step
-            found[name] = shape
-    dies |= {root: len(plans) - 1 for n in outputs if (root := source.get(n, n)) in born}
+            if node.counted and name and shape is not None and tensors.buffers.of(name) == (name,):
+                born[name], home[name] = loops.start(step)
+                dies[name] = step
+                found[name] = shape
+    last = max(len(plans) - 1, 0)
+    dies |= {root: last for n in graph.outputs for root in tensors.buffers.of(n) if root in born}
     names = tuple(found)
     sizes = Polynomials.of([tensors.bytes_of(n, found[n]) for n in names])
-    first, last = (np.array([of[n] for n in names], np.int64) for of in (born, dies))
-    return Peak(names, sizes, first, last, len(plans))
+    first, until = (np.array([of[n] for n in names], np.int64) for of in (born, dies))
+    return Peak(names, sizes, first, until, last + 1)
 
 
-def _runs(plans: Sequence[Plan]) -> tuple[list[int], list[int]]:
-    """The first and the last step of the run of steps inside bodies that each step is in; itself outside."""
-    starts, ends = list(range(len(plans))), list(range(len(plans)))
-    for step in range(1, len(plans)):
-        if plans[step].node.inner and plans[step - 1].node.inner:
-            starts[step] = starts[step - 1]
-    for step in reversed(range(len(plans) - 1)):
-        if plans[step].node.inner and plans[step + 1].node.inner:
-            ends[step] = ends[step + 1]
-    return starts, ends
+class _Bodies:
+    """The first and the last step of every node with bodies."""
+
+    def __init__(self, plans: Sequence[Plan]) -> None:
+        self.nodes = [plan.node for plan in plans]
+        self.first: dict[str, int] = {}
+        self.last: dict[str, int] = {}
+        for step, node in enumerate(self.nodes):
+            for name in node.around:
+                self.first.setdefault(name, step)
+                self.last[name] = step
+
+    def start(self, step: int) -> tuple[int, tuple[str, ...]]:
+        """When what a step writes begins to live, and in which bodies: what iterations stack up, with the first."""
+        node, crossing = self.nodes[step], self.nodes[step].crossing
+        if crossing is None or crossing.inward:
+            return step, node.around
+        return (step if crossing.axis is None else self.first[node.around[-1]]), node.around[:-1]
+
+    def end(self, step: int, home: tuple[str, ...]) -> int:
+        """Until when a tensor of the bodies `home` lives that a step reads: until the end of all bodies in between."""
+        around = self.nodes[step].around
+        entered = [name for name in around if name not in home]
+        return self.last[entered[0]] if entered else step

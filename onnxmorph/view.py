@@ -92,12 +92,12 @@ def take_branches(model: ir.Model, found: Inferred, static: Static) -> bool:
 
 @dataclass(frozen=True)
 class _Step:
-    """A node, or one value that passes the border of its bodies; ``times`` is how often it runs."""
+    """A node, or one value that passes the border of its bodies; ``times`` is how often it runs, ``around`` where."""
 
     node: ir.Node
     link: Link | None
     times: int
-    inner: bool
+    around: tuple[str, ...]
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -109,18 +109,19 @@ class _Step:
 
 
 def _steps(
-    graph: ir.Graph, model: ir.Model, often: Mapping[ir.Node, int], times: int = 1, inner: bool = False
+    graph: ir.Graph, model: ir.Model, often: Mapping[ir.Node, int], times: int = 1, around: tuple[str, ...] = ()
 ) -> Iterator[_Step]:
     """The nodes of a graph and its bodies in one list, in an order in which every value is written first."""
     for node in graph:
         frame = frame_of(node, version_of(node, model))
         if frame is None:
-            yield _Step(node, None, times, inner)
+            yield _Step(node, None, times, around)
             continue
-        yield from (_Step(node, link, times, True) for link in entries(frame))
+        within = (*around, next((n for n in names_of(node.outputs) if n), ""))
+        yield from (_Step(node, link, times, within) for link in entries(frame))
         for body in frame.bodies:
-            yield from _steps(body, model, often, times * often.get(node, 1), True)
-        yield from (_Step(node, link, times, True) for link in exits(frame))
+            yield from _steps(body, model, often, times * often.get(node, 1), within)
+        yield from (_Step(node, link, times, within) for link in exits(frame))
 
 
 def _needed(steps: Sequence[_Step], outputs: Sequence[str], settled: Mapping[str, bool]) -> list[_Step]:
@@ -157,6 +158,6 @@ def nodes_of(graph: Graph, found: Inferred, other: Inferred) -> Iterator[Node]:
             dynamic=tuple(graph.dynamic.get(o, frozenset()) for o in outputs),
             others={n: other.shapes.get(n) for n in (*inputs, *outputs) if n},
             times=step.times,
-            inner=step.inner,
+            around=step.around,
             crossing=step.link.crossing if step.link else None,
         )

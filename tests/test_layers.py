@@ -25,7 +25,8 @@ infer scopes
 checks sparse states view
 model
 propagate
-cost grouping
+buffers grouping
+cost
 memory
 bounds
 analysis

@@ -29,5 +29,5 @@ def crosses(node: Node) -> Spec:
     return Spec(f"{along} -> {part}" if crossing.inward else f"{part} -> {along}")
 
 
-rule("If Loop Scan", crosses, view=True)
+rule("If Loop Scan", crosses)
 fixed("SequenceMap", "sequence", "maps a body over a sequence, whose tensors may differ in shape")

@@ -44,7 +44,7 @@ class _Reconnection:
         self.constants = Constants(topology, emitter.values, emitter.copies).found
         self.needed = topology.needs(self.constants)
         self.producer = {o: plan for plan in emitter.analysis.plans for o in plan.node.outputs if o}
-        self.spread: dict[tuple[str, Shape, bytes, Shape], ir.Value] = {}  # by type, shape, values, and shape wanted
+        self.spread: dict[tuple[object, ...], ir.Value] = {}  # by name if expanded, type, shapes, and values
 
     def run(self) -> None:
         for plan, sizes in zip(self.emitter.analysis.plans, self.topology.sizes, strict=True):
@@ -219,9 +219,10 @@ class _Reconnection:
         return refusal("topology-dynamic", what, causes, self.needed.get(name, output))
 
     def brought(self, name: str, shape: Shape) -> ir.Value:
-        """A constant as an initializer, expanded if that is not its whole shape; equal ones are one."""
+        """A constant as an initializer, expanded if that is not its whole shape; equal initializers are one."""
         array = self.constants[name]
-        key = (array.dtype.str, array.shape, array.tobytes(), shape)
+        spread = name if shape != array.shape else ""  # shared, it would take up memory from one reader to the next
+        key = (spread, array.dtype.str, array.shape, array.tobytes(), shape)
         if key not in self.spread:
             if shape == array.shape:
                 value = self.emitter.constant(f"{name}_constant", array)
