@@ -124,7 +124,7 @@ def count_costs(
     per_op: dict[str, list[Terms]] = {name: [] for name in NAMES}
     charged: set[str] = set()
     classic: set[str] = set()
-    data = {*inputs, *(n for n in parameters if roles.get(n) != "constant")}
+    data = {*inputs, *(n for n, p in parameters.items() if p.shape and roles.get(n) != "constant")}
     plain: dict[str, str] = {}  # a quantised parameter by the name of its floating-point value
 
     for plan, of in zip(plans, factor_rows, strict=True):
@@ -161,7 +161,7 @@ def count_costs(
 def _reads(plan: Plan, tensors: Tensors, data: Container[str]) -> Iterator[Terms]:
     """The bytes of every tensor that an op reads, each once: of a quantised parameter as the file holds it.
 
-    Constants, sizes, axes, bounds and what is computed of them do not count.
+    Single numbers that the file holds, sizes, axes, and what is computed of them do not count.
     """
     node, seen = plan.node, set[str]()
     for i, (name, shape) in enumerate(zip(node.inputs, node.in_shapes, strict=True)):

@@ -1,8 +1,9 @@
 """Peak memory: the largest set of tensors that are alive at once, with the ops in the order of the file.
 
-A tensor lives from the op that writes it to the last one that reads it; graph inputs from the start, graph outputs to
-the end. What a body reads from outside lives until its node is over. Views take no memory (``buffers``), and no op
-works in place. Parameters are not among it (``param_bytes``), nor what a kernel needs while it runs.
+A tensor lives from the op that writes it to the last one that reads it, and not its shape alone; graph inputs from the
+start, graph outputs to the end. What a body reads from outside lives until its node is over. Views take no memory
+(``buffers``), and no op works in place. Parameters are not among it (``param_bytes``), nor what a kernel needs while
+it runs.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ def peak(plans: Sequence[Plan], graph: Graph, tensors: Tensors) -> Peak:
     found = {n: shape for n in graph.inputs if (shape := graph.shapes.get(n)) is not None}
     for step, plan in enumerate(plans):
         node = plan.node
-        for root in (r for n in (*node.inputs, *node.captured) for r in tensors.buffers.of(n)):
+        read = () if plan.rule is not None and plan.rule.reads_shape else (*node.inputs, *node.captured)
+        for root in (r for n in read for r in tensors.buffers.of(n)):
             if root in born:
                 dies[root] = max(dies[root], loops.end(step, home[root]))
         for name, shape in zip(node.outputs, node.out_shapes, strict=True):
