@@ -7,23 +7,24 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import adapter, analysis, growth, zoo
+from benchmarks import adapter, analysis, counters, growth, zoo
 from benchmarks.timing import Row, write
 
-ALL = {"analysis": analysis.run, "adapter": adapter.run, "zoo": zoo.run, "growth": growth.run}
+ALL = {"analysis": analysis.run, "adapter": adapter.run, "zoo": zoo.run, "growth": growth.run, "counters": counters.run}
 
 
 def show(name: str, rows: list[Row]) -> None:
     table = Table(title=name, title_justify="left")
-    for column in ("what", "ms", "against", "ms", "ratio", "aim", ""):
-        table.add_column(column, justify="right" if column in ("ms", "ratio", "aim") else "left")
+    unit = "count" if rows[0].exact else "ms"
+    for column in ("what", unit, "against", unit, "ratio", "aim", ""):
+        table.add_column(column, justify="right" if column in (unit, "ratio", "aim") else "left")
     for row in rows:
         cells = (
-            f"{row.ours * 1e3:.1f}",
+            f"{row.ours:,}" if row.exact else f"{row.ours * 1e3:.1f}",
             row.against,
-            f"{row.theirs * 1e3:.1f}",
+            f"{row.theirs:,}" if row.exact else f"{row.theirs * 1e3:.1f}",
             f"{row.ratio:.3f}",
-            f"≤ {row.bound:g}",
+            "equal" if row.exact else f"≤ {row.bound:g}",
         )
         table.add_row(row.what, *cells, "holds" if row.holds else "[bold red]missed[/]")
     Console().print(table)

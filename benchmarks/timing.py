@@ -18,13 +18,17 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison: ours against theirs, medians in seconds; the bound is on ours / theirs."""
+    """One comparison: ours against theirs, medians in seconds; the bound is on ours / theirs.
+
+    With ``exact`` they are counts, which have to be equal.
+    """
 
     what: str
     ours: float
     against: str
     theirs: float
-    bound: float
+    bound: float = 1.0
+    exact: bool = False
 
     @property
     def ratio(self) -> float:
@@ -32,7 +36,7 @@ class Row:
 
     @property
     def holds(self) -> bool:
-        return self.ratio <= self.bound
+        return self.ours == self.theirs if self.exact else self.ratio <= self.bound
 
 
 def in_turns(tasks: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:

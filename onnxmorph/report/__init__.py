@@ -5,13 +5,14 @@ may have written, so no control character reaches a terminal and nothing in them
 """
 
 from onnxmorph.report.analysed import analysis, document, fixed_table, group_table, op_table, uncovered
-from onnxmorph.report.drawing import amount, percent, plain, shorten
+from onnxmorph.report.drawing import amount, cost_name, percent, plain, quantity, shorten
 from onnxmorph.report.explained import explanation, explanation_document, names, names_document
 from onnxmorph.report.results import morphed, morphed_document, verification, verification_document
 
 __all__ = [
     "amount",
     "analysis",
+    "cost_name",
     "document",
     "explanation",
     "explanation_document",
@@ -24,6 +25,7 @@ __all__ = [
     "op_table",
     "percent",
     "plain",
+    "quantity",
     "shorten",
     "uncovered",
     "verification",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from operator import itemgetter
 
@@ -12,9 +12,22 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from onnxmorph.analysis import Analysis, Group
-from onnxmorph.report.drawing import Document, add_row, amount, paragraph, plain, plural, share_bar, shorten, table_of
+from onnxmorph.report.drawing import (
+    Document,
+    add_row,
+    amount,
+    cost_name,
+    paragraph,
+    plain,
+    plural,
+    quantity,
+    share_bar,
+    shorten,
+    table_of,
+)
 
 GROUPS = 20  # rows of the table of groups
+ALIVE = 4  # tensors shown of those alive at the peak
 
 
 def document(of: Analysis) -> Document:
@@ -24,7 +37,7 @@ def document(of: Analysis) -> Document:
     return {
         "model": of.graph.source,
         "fingerprint": of.graph.fingerprint,
-        "costs": _costs(of),
+        "costs": of.count(),
         "groups": [
             {
                 "id": g.id,
@@ -36,6 +49,8 @@ def document(of: Analysis) -> Document:
         ],
         "fixed": [{"code": f.code, "tensor": f.tensor, "axis": f.axis, "reason": f.reason} for f in of.fixed],
         "removable": of.removable,
+        "ops": _ops(of),
+        "peak": _peak(of),
         "averages": [{"node": a.node, "op": a.op, "groups": list(a.groups)} for a in of.averages],
         "uncovered": [dict(zip(("op", "node", "code", "reason"), u, strict=True)) for u in uncovered(of)],
         "notes": list(of.graph.notes),
@@ -43,9 +58,10 @@ def document(of: Analysis) -> Document:
 
 
 def analysis(of: Analysis) -> list[RenderableType]:
-    """What ``analyze`` shows: costs by op, groups by cost, what is fixed and why."""
+    """What ``analyze`` shows: costs in all, by op and by group, the peak of memory, what is fixed and why."""
     heading = f"{of.graph.source}: {plural(len(of.plans), 'op')}, {plural(len(of.groups), 'channel group')}"
-    shown: list[RenderableType] = [plain(heading), "", op_table(of), *_classic(of), ""]
+    shown: list[RenderableType] = [plain(heading), "", totals(of), "", op_table(of), *_classic(of), ""]
+    shown += [peak_table(of), *_more_alive(of), ""]
     if of.groups:
         shown += [group_table(of), *_more_groups(of), ""]
     if of.fixed:
@@ -53,32 +69,88 @@ def analysis(of: Analysis) -> list[RenderableType]:
     return [*shown, *(paragraph(plain(text)) for text in _remarks(of))]
 
 
-def _costs(of: Analysis) -> dict[str, float]:
-    return of.count()
+def _ops(of: Analysis) -> list[Document]:
+    """Every op, what it costs, and the bytes that are alive while it runs."""
+    alive = of.memory.alive(of.widths).tolist()
+    values = {name: [cost.value(of.widths) for cost in costs] for name, costs in of.op_costs.items()}
+    return [
+        {
+            "node": plan.node.name or plan.node.outputs[0],
+            "op": plan.node.type,
+            **{name: of_all[i] for name, of_all in values.items()},
+            "alive": alive[i],
+        }
+        for i, plan in enumerate(of.plans)
+    ]
+
+
+def _peak(of: Analysis) -> Document:
+    """The op at which most is alive, and what that is, largest first."""
+    alive = [{"tensor": name, "bytes": size} for name, size in of.memory.live_set(of.widths)]
+    step = of.memory.step(of.widths)
+    if not of.plans:
+        return {"node": None, "op": None, "alive": alive}
+    node = of.plans[step].node
+    return {"node": node.name or node.outputs[0], "op": node.type, "alive": alive}
 
 
 def op_table(of: Analysis) -> Table:
     """Costs by type of op, dearest first; types that cost nothing share the last row."""
-    names = ("flops", "macs", "params", "activations")
+    names = ("flops", "params", "activation_bytes", "bytes_moved")
     per_op = np.array([[p.value(of.widths) for p in of.op_costs[n]] for n in names], dtype=object)
     by_type = sorted(zip((p.node.type for p in of.plans), per_op.T, strict=True), key=itemgetter(0))
     rows = [(kind, [[1, *costs] for _, costs in same]) for kind, same in groupby(by_type, itemgetter(0))]
     kinds = [(kind, [sum(column) for column in zip(*each, strict=True)]) for kind, each in rows]
-    totals = [len(of.plans), *(of.costs[n].value(of.widths) for n in names)]
-    headings = ("op", "count", "FLOPs", "MACs", "params", "activations", "of FLOPs")
+    whole = [len(of.plans), *(of.costs[n].value(of.widths) for n in names)]
+    headings = ("op", "count", "FLOPs", "params", "written", "moved", "of FLOPs")
     table = table_of("Costs by op", *headings, right=5)
     free = 0
     for kind, row in sorted(kinds, key=lambda item: [-n for n in item[1][1:]]):
         if any(row[1:]):
-            bar = share_bar(row[1] / totals[1] if totals[1] else 0)
-            add_row(table, shorten(kind, 22), str(row[0]), *(amount(n) for n in row[1:]), bar)
+            bar = share_bar(row[1] / whole[1] if whole[1] else 0)
+            add_row(table, shorten(kind, 22), str(row[0]), *map(quantity, names, row[1:]), bar)
         else:
             free += row[0]
     if free:
         add_row(table, "without cost", str(free), *[""] * 5, style="dim")
     table.add_section()
-    add_row(table, "total", str(totals[0]), *(amount(n) for n in totals[1:]), "", style="bold")
+    add_row(table, "total", str(whole[0]), *map(quantity, names, whole[1:]), "", style="bold")
     return table
+
+
+def totals(of: Analysis) -> Table:
+    """All costs but those of `classic`, three in a row."""
+    found = of.count()
+    first = ("flops", "params", "activations", "macs", "param_bytes", "activation_bytes", "peak_memory", "bytes_moved")
+    rest = [n for n in found if n not in first and n not in ("classic_flops", "classic_params")]
+    cells = [cell for n in (*first, *rest) for cell in (cost_name(n), quantity(n, found[n]))]
+    table = table_of("Costs", *[""] * 6)
+    table.show_header = False
+    for column in table.columns[1::2]:
+        column.justify, column.style = "right", "bold"
+    for start in range(0, len(cells), 6):
+        add_row(table, *cells[start : start + 6])
+    return table
+
+
+def peak_table(of: Analysis) -> Table:
+    """The tensors that are alive where most is, largest first."""
+    at, whole = _peak(of), of.memory.value(of.widths)
+    table = table_of("Alive at the peak of memory", "tensor", "bytes", "of the peak", right=1)
+    for each in at["alive"][:ALIVE]:
+        bar = share_bar(each["bytes"] / whole if whole else 0)
+        add_row(table, shorten(each["tensor"], 40), quantity("peak_memory", each["bytes"]), bar)
+    return table
+
+
+def _more_alive(of: Analysis) -> Iterable[RenderableType]:
+    at = _peak(of)
+    if at["op"]:
+        yield paragraph(plain(f"The peak is {at['op']} {shorten(at['node'], 40)!r}."))
+    rest = at["alive"][ALIVE:]
+    if rest:
+        size = quantity("peak_memory", sum(each["bytes"] for each in rest))
+        yield paragraph(f"{plural(len(rest), 'more tensor')} of {size} in all: --json.")
 
 
 def _classic(of: Analysis) -> list[RenderableType]:
@@ -87,22 +159,23 @@ def _classic(of: Analysis) -> list[RenderableType]:
     return [paragraph(text)]
 
 
-def _by_cost(of: Analysis) -> list[tuple[float, int, int, Group]]:
-    """Per group: the FLOPs that would go with all of it, the FLOPs and params of one channel; dearest first."""
-    flops, params = (of.costs[n].gradient(of.widths).tolist() for n in ("flops", "params"))
-    rows = [(f * g.width, f, p, g) for f, p, g in zip(flops, params, of.groups, strict=True)]
-    return sorted(rows, key=lambda row: (-row[0], -row[2]))
+def _by_cost(of: Analysis, names: Sequence[str]) -> list[tuple[float, list[float], Group]]:
+    """Per group: the FLOPs that would go with all of it, the prices of one channel; dearest first."""
+    prices = np.array([of.costs[n].gradient(of.widths) for n in names], dtype=object).T.tolist()
+    rows = [(price[0] * g.width, price, g) for price, g in zip(prices, of.groups, strict=True)]
+    return sorted(rows, key=lambda row: (-row[0], -row[1][1]))
 
 
 def group_table(of: Analysis) -> Table:
-    """The groups that cost most: width, price of one channel, and where the channels stand."""
+    """The groups that cost most: width, the price of one channel, and in how many axes it stands."""
     total = of.costs["flops"].value(of.widths)
-    headings = ("group", "width", "FLOPs each", "params each", "in", "of FLOPs")
-    table = table_of("Channel groups, dearest first", *headings, right=4)
-    for whole, flops, params, g in _by_cost(of)[:GROUPS]:
+    names = ("flops", "params", "latency" if "latency" in of.costs else "peak_memory")
+    headings = ("group", "width", *map(cost_name, names), "in", "of FLOPs")
+    table = table_of("Channel groups, dearest first, and the price of one channel", *headings, right=len(names) + 2)
+    for whole, prices, g in _by_cost(of, names)[:GROUPS]:
         axes = plural(len(g.members), "axis").replace("axiss", "axes")
         bar = share_bar(whole / total if total else 0)
-        add_row(table, shorten(g.id, 28), f"{g.width:,}", amount(flops), amount(params), axes, bar)
+        add_row(table, shorten(g.id, 28), f"{g.width:,}", *map(quantity, names, prices), axes, bar)
     return table
 
 

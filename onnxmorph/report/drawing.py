@@ -14,6 +14,10 @@ from rich.text import Text
 
 Document = dict[str, Any]
 
+BYTES = ("param_bytes", "activation_bytes", "bytes_moved", "peak_memory")
+SECONDS = ("latency", "classic_latency")
+UNITS = {0: "s", -1: "ms", -2: "µs", -3: "ns"}
+
 
 def plain(text: object) -> str:
     r"""One line that is safe on a terminal: control and formatting characters as escapes.
@@ -45,6 +49,29 @@ def amount(number: float) -> str:
         return f"{number:.4g}"
     exponent = min(int(np.log10(float(f"{abs(number):.2e}"))) // 3, 6)
     return f"{number / 1000.0**exponent:#.3g}".rstrip(".") + f" {' kMGTPE'[exponent]}"
+
+
+def quantity(name: str, number: float) -> str:
+    """A cost in its unit: bytes, seconds, or a plain count; `name` is that of the cost.
+
+    >>> quantity("peak_memory", 6_422_528), quantity("latency", 0.00042), quantity("macs", 512)
+    ('6.42 MB', '420 µs', '512')
+    """
+    if name in SECONDS:
+        exponent = 0 if not number else min(max(int(np.floor(np.log10(float(f"{abs(number):.2e}")))) // 3, -3), 0)
+        scaled = number / 1000.0**exponent
+        return (f"{scaled:#.3g}".rstrip(".") if 1 <= abs(scaled) < 1000 else f"{scaled:.4g}") + f" {UNITS[exponent]}"
+    text = amount(number)
+    return text if name not in BYTES else f"{text}B" if " " in text else f"{text} B"
+
+
+def cost_name(name: str) -> str:
+    """A cost as people write it.
+
+    >>> cost_name("classic_flops"), cost_name("peak_memory")
+    ('classic FLOPs', 'peak memory')
+    """
+    return name.replace("_", " ").replace("flops", "FLOPs").replace("macs", "MACs")
 
 
 def percent(part: float, whole: float) -> str:

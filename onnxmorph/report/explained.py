@@ -11,7 +11,17 @@ from rich.console import RenderableType
 from onnxmorph.analysis import Analysis
 from onnxmorph.explain import AxisCase, Chain, Explanation, GroupCase, OpCase
 from onnxmorph.report.analysed import fixed_table
-from onnxmorph.report.drawing import Document, add_row, amount, paragraph, plain, plural, shorten, table_of
+from onnxmorph.report.drawing import (
+    Document,
+    add_row,
+    cost_name,
+    paragraph,
+    plain,
+    plural,
+    quantity,
+    shorten,
+    table_of,
+)
 
 AXES = 16  # rows of the table of axes
 STEPS = 12  # of a way that is shown in full
@@ -55,7 +65,7 @@ def names_document(of: Analysis) -> Document:
 def _group(of: GroupCase) -> Iterator[RenderableType]:
     yield plain(f"Group {of.id}: {plural(of.width, 'channel')}, any of which can go, everywhere at once")
     yield ""
-    costs = ", ".join(f"{amount(price)} {name.replace('_', ' ')}" for name, price in of.price.items())
+    costs = ", ".join(f"{quantity(name, price)} {cost_name(name)}" for name, price in of.price.items())
     yield paragraph(f"One channel costs {costs}.")
     yield ""
     table = table_of("Axes that are cut together", "axis", "positions", "by way of", right=1, wrap=True)
@@ -105,7 +115,7 @@ def _op(of: OpCase) -> Iterator[RenderableType]:
         yield paragraph(plain(f"All that it touches stays: {reason}  [{code}]"))
     if of.equation:
         yield paragraph(plain(of.equation))
-    costs = ", ".join(f"{amount(n)} {name.replace('_', ' ')}" for name, n in of.costs.items() if n)
+    costs = ", ".join(f"{quantity(name, n)} {cost_name(name)}" for name, n in of.costs.items() if n)
     yield paragraph(f"It costs {costs}." if costs else "It costs nothing.")
     if of.factors:
         yield ""

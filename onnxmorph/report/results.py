@@ -7,8 +7,21 @@ from pathlib import Path
 
 from rich.console import RenderableType
 
-from onnxmorph.report.drawing import Document, add_row, amount, paragraph, percent, plain, plural, share_bar, table_of
+from onnxmorph.report.drawing import (
+    Document,
+    add_row,
+    cost_name,
+    paragraph,
+    percent,
+    plain,
+    plural,
+    quantity,
+    share_bar,
+    table_of,
+)
 from onnxmorph.surgery import Morphed, Verification
+
+FOLDED = ("macs", "activations", "classic_flops", "classic_params", "classic_latency")  # in the document only
 
 
 def morphed_document(of: Morphed, output: Path, structure: Path | None) -> Document:
@@ -26,10 +39,10 @@ def morphed(of: Morphed, output: Path, structure: Path | None) -> list[Renderabl
     """What ``shrink``, ``scale`` and ``expand`` show: costs before and after, what was written, notes."""
     before, after = of.structure.costs["before"], of.structure.costs["after"]
     table = table_of("Costs", "", "before", "after", "of before", "", right=3)
-    for name in before:
+    for name in (n for n in before if n not in FOLDED):
         share = percent(after[name], before[name])
         bar = share_bar(after[name] / before[name] if before[name] else 0)
-        add_row(table, name.replace("_", " "), amount(before[name]), amount(after[name]), share, bar)
+        add_row(table, cost_name(name), quantity(name, before[name]), quantity(name, after[name]), share, bar)
     changed = [g for g in of.structure.groups if len(g.keep) != g.width]
     full, now = (sum(n) for n in ([g.width for g in of.structure.groups], of.structure.widths.tolist()))
     groups = plural(len(of.structure.groups), "channel group")
