@@ -32,7 +32,7 @@ class Row:
 
     @property
     def ratio(self) -> float:
-        return self.ours / self.theirs
+        return self.ours / self.theirs if self.theirs else float(self.ours == self.theirs)
 
     @property
     def holds(self) -> bool:
