@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import onnx
 import pytest
 import typer
+from rich.console import Console
 
 import onnxmorph
 from onnxmorph import Structure, analyze, cli, report
 from onnxmorph.cli import By, Init, run
 from onnxmorph.cli_reference import reference
 from onnxmorph.importance import METHODS
+from onnxmorph.polynomial import Polynomial
 from onnxmorph.surgery.morph import INITS
 from tiny import convnet, mlp, save
 
@@ -93,6 +97,45 @@ def test_analyze_shows_tables(net: Path, capsys: Capture) -> None:
     text = shown(capsys, "analyze", net)
     for word in ("Conv", "BatchNormalization", "total", "k1:0", "6 axes", "graph-output", "Removable: 100.0%"):
         assert word in text
+
+
+def test_analyze_tells_of_every_op_and_of_the_peak(net: Path, capsys: Capture) -> None:
+    found = asked(capsys, "analyze", net)
+    analysis = analyze(net)
+    for name in analysis.op_costs:
+        assert sum(op[name] for op in found["ops"]) == found["costs"][name]
+    assert max(op["alive"] for op in found["ops"]) == found["costs"]["peak_memory"]
+    assert [op["op"] for op in found["ops"]] == [plan.node.type for plan in analysis.plans]
+    peak = found["peak"]
+    assert sum(each["bytes"] for each in peak["alive"]) == found["costs"]["peak_memory"]
+    assert {"node": peak["node"], "op": peak["op"]}.items() <= max(found["ops"], key=lambda op: op["alive"]).items()
+    assert {name for g in found["groups"] for name in g["price"]} == set(found["costs"])
+
+
+def test_tables_show_further_costs_in_their_unit_and_fit(net: Path) -> None:
+    plain = analyze(net)
+    second = Polynomial.of({(): 0.5e-3, (0,): 1e-6})
+    analysis = plain.with_costs(latency=Seconds(second), classic_latency=Seconds(second))
+    console = Console(width=80, file=io.StringIO())
+    for each in report.analysis(analysis):
+        console.print(each)
+    text = console.file.getvalue()
+    assert "516 µs" in text and "1.00 µs" in text and "8.19 kB" in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert report.document(analysis)["groups"][0]["price"]["latency"] == 1e-6
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """A cost that is no whole number."""
+
+    of: Polynomial
+
+    def value(self, widths: Any) -> float:
+        return float(self.of.coefficients @ self.of.factors(widths).prod(1))
+
+    def gradient(self, widths: Any) -> Any:
+        return self.of.gradient(widths)
 
 
 def test_analyze_names_what_no_rule_covers(tmp_path: Path, capsys: Capture) -> None:
@@ -403,3 +446,21 @@ def test_every_command_is_in_the_reference() -> None:
 )
 def test_amounts(number: float, text: str) -> None:
     assert report.amount(number) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "text"),
+    [
+        ("peak_memory", 512, "512 B"),
+        ("param_bytes", 6_422_528, "6.42 MB"),
+        ("bytes_moved", 1.5, "1.5 B"),
+        ("latency", 0, "0.00 s"),
+        ("latency", 3.5e-8, "35.0 ns"),
+        ("latency", 9.999e-4, "1.00 ms"),
+        ("classic_latency", 2.5, "2.50 s"),
+        ("latency", 120, "120 s"),
+        ("flops", 12_345, "12.3 k"),
+    ],
+)
+def test_quantities_have_the_unit_of_their_cost(name: str, number: float, text: str) -> None:
+    assert report.quantity(name, number) == text

@@ -58,9 +58,9 @@ def quantity(name: str, number: float) -> str:
     ('6.42 MB', '420 µs', '512')
     """
     if name in SECONDS:
-        exponent = 0 if not number else min(max(int(np.floor(np.log10(float(f"{abs(number):.2e}")))) // 3, -3), 0)
-        scaled = number / 1000.0**exponent
-        return (f"{scaled:#.3g}".rstrip(".") if 1 <= abs(scaled) < 1000 else f"{scaled:.4g}") + f" {UNITS[exponent]}"
+        number = float(f"{number:.3g}")
+        exponent = min(max(int(np.floor(np.log10(abs(number)) / 3)), -3), 0) if number else 0
+        return f"{number / 1000.0**exponent:#.3g}".rstrip(".") + f" {UNITS[exponent]}"
     text = amount(number)
     return text if name not in BYTES else f"{text}B" if " " in text else f"{text} B"
 
