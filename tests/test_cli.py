@@ -224,7 +224,7 @@ def test_shrink_shows_before_and_after(net: Path, tmp_path: Path, capsys: Captur
     text = shown(
         capsys, "shrink", net, "-o", tmp_path / "o.onnx", "--budget", "flops=50%", "--save-structure", tmp_path / "s"
     )
-    for word in ("before", "after", "classic params", "2 of 2 channel groups", "o.onnx", "Written"):
+    for word in ("before", "after", "peak memory", "2 of 2 channel groups", "o.onnx", "Written"):
         assert word in text
 
 

@@ -372,9 +372,43 @@ def test_branches_count_both_and_what_they_give_is_held() -> None:
     assert dict(analysis.memory.live_set(analysis.widths)) == {"h": 64, "p": 64, "q": 64, "flag": 1}
 
 
+@pytest.mark.parametrize(
+    ("inside", "alive"),
+    [
+        (["Concat h h h h", "Relu", "MatMul narrow", "Add h"], {"start", "h", "t0", "t1"}),
+        (["Relu", "Add h"], {"start", "t1", "cat"}),
+    ],
+    ids=["in the body", "behind it"],
+)
+def test_a_state_is_held_beside_the_one_that_it_starts_from(inside: list[str], alive: set[str]) -> None:
+    """Each op of the body reads what the one before wrote, or the state, and what else is named."""
+    steps, last = [node("Identity", "goes", "goes_on")], "h"
+    for i, text in enumerate(inside):
+        op, *others = text.split()
+        attributes = {"axis": 1} if op == "Concat" else {}
+        steps.append(node(op, " ".join(others if op == "Concat" else [last, *others]), f"t{i}", **attributes))
+        last = f"t{i}"
+    flags = [value("i", [], TensorProto.INT64), value("goes", [], TensorProto.BOOL), value("h", [2, 8])]
+    body = helper.make_graph(steps, "body", flags, [value("goes_on", [], TensorProto.BOOL), value(last, [2, 8])])
+    nodes = [
+        node("MatMul", "x first", "start"),
+        node("Loop", "three true start", "end", body=body),
+        node("Concat", "end start start", "cat", axis=1),
+        node("MatMul", "cat head", "y"),
+    ]
+    weights = [weight("first", 4, 8), weight("narrow", 32, 8), weight("head", 24, 3), integer("three", 3)]
+    weights += [numpy_helper.from_array(np.array(True), "true")]
+    analysis = analyze(model(nodes, weights, [value("x", [2, 4])], [value("y", [2, 3])]))
+    assert {name for name, _ in analysis.memory.live_set(analysis.widths)} == alive
+    wanted, found = counted_by_running(analysis), analysis.count()
+    assert {n: found[n] for n in wanted} == wanted
+
+
 def test_a_network_without_ops_holds_its_inputs() -> None:
     proto = model([node("Identity", "x", "y")], [], [value("x", [2, 4])], [value("y", [2, 4])])
     assert analyze(proto).count()["peak_memory"] == 32
+    shape = analyze(model([node("Shape", "x", "y")], [], [value("x", [2, 4])], [value("y", [2], TensorProto.INT64)]))
+    assert not shape.plans and shape.count()["peak_memory"] == 32
     unread = model([node("Identity", "c", "y")], [weight("c", 2, 3)], [value("x", [2, 4])], [value("y", [2, 3])])
     assert analyze(unread).count()["peak_memory"] == 32
 
