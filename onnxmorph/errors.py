@@ -8,6 +8,7 @@ OnnxMorphError            a stable ``code`` and one sentence that says what to d
 │   └── TopologyError     a network does not hold together without the groups that the structure empties
 ├── BudgetError           a budget cannot be read, or cannot be met
 ├── BoundsError           a boundary cannot be read, or names nothing in the model
+├── DeviceError           a device is not known, or its file cannot be used
 └── OutputError           a result could not be written
 """
 
@@ -50,6 +51,10 @@ class BudgetError(OnnxMorphError):
 
 class BoundsError(OnnxMorphError):
     """A boundary is malformed, or names nothing in the model."""
+
+
+class DeviceError(OnnxMorphError):
+    """A device is not known, its file is malformed, or it cannot compute what a model asks for."""
 
 
 class OutputError(OnnxMorphError):

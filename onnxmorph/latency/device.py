@@ -1,0 +1,233 @@
+"""Devices: what one can do at best, read from TOML files (docs/devices.md).
+
+    version = 1
+    title = "My accelerator"
+    bandwidth = 300e9  # bytes per second
+    overhead = 5e-6    # seconds to start a kernel
+
+    [peak]             # operations per second, by type
+    float32 = 8.1e12
+
+    [alignment]        # optional: widths that are multiples of this run best, by type
+    float32 = 8
+
+    [classic]          # optional: what the original takes for this device
+    peak = 8.1e12
+    bandwidth = 300e9
+
+A table ``[measured]`` stands instead of all numbers, or beside them: what was measured on the device.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+import onnx_ir as ir
+
+from onnxmorph.errors import DeviceError
+
+VERSION = 1
+LARGEST = 16_000_000  # bytes of a file
+TYPES = ("float64", "float32", "float16", "bfloat16", "float8", "int8", "int4")
+INSTEAD = {"float16": "float32", "bfloat16": "float32", "float8": "float16", "int8": "float32", "int4": "int8"}
+
+T = TypeVar("T")
+Table = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Device:
+    """What a device can do at best.
+
+    ``peaks`` are operations per second by type, a multiply-accumulate being two; ``bandwidth`` is bytes per second,
+    ``overhead`` seconds per kernel. ``alignment`` are the multiples of widths that suit it, by type. ``classic_peak``
+    and ``classic_bandwidth`` are what the original takes for it. ``measured`` is what was measured on it, as the file
+    has it; without peaks, that is all there is.
+    """
+
+    name: str
+    title: str = ""
+    peaks: Mapping[str, float] = field(default_factory=dict)
+    bandwidth: float = 0.0
+    overhead: float = 0.0
+    alignment: Mapping[str, int] = field(default_factory=dict)
+    classic_peak: float = 0.0
+    classic_bandwidth: float = 0.0
+    measured: Table | None = None
+
+    @property
+    def modelled(self) -> bool:
+        """Whether the file has peaks and a bandwidth."""
+        return bool(self.peaks)
+
+    def peak(self, dtype: ir.DataType) -> float:
+        """Operations per second on a type; where the file has none, on the wider one that computes in its stead.
+
+        Raises:
+            DeviceError: there is none.
+        """
+        kind = _type(dtype)
+        while kind not in self.peaks:
+            if kind not in INSTEAD:
+                message = f"device {self.name}: it has no peak for {kind}, in which the model computes; add peak.{kind}"
+                raise DeviceError(message, code="device-peak")
+            kind = INSTEAD[kind]
+        return self.peaks[kind]
+
+    def multiple(self, dtype: ir.DataType) -> int:
+        """The multiple of widths that suits a type; 1 where the file has none."""
+        return self.alignment.get(_type(dtype), 1)
+
+
+def _type(dtype: ir.DataType) -> str:
+    """The name of a type in device files; integers of 16 bits and more and truth values go as float32."""
+    name = dtype.name.lower()
+    if name.startswith("float8"):
+        return "float8"
+    names = {"double": "float64", "uint8": "int8", "uint4": "int4"}
+    name = names.get(name, name)
+    return name if name in TYPES else "float32"
+
+
+def known() -> tuple[str, ...]:
+    """The names of the devices that ship with the package."""
+    found = (Path(str(each)) for each in files("onnxmorph.devices").iterdir())
+    return tuple(sorted(p.stem for p in found if p.suffix == ".toml"))
+
+
+def load(device: str | os.PathLike[str]) -> Device:
+    """A device by name, whatever its case, or from a TOML file.
+
+    Raises:
+        DeviceError: there is no such device or file, or the file is not as docs/devices.md says.
+    """
+    path = Path(device)
+    if path.suffix.lower() == ".toml" or path.exists() or len(path.parts) > 1:
+        return parse(_read(path), str(path), path.stem)
+    name = str(device).lower()
+    if name not in known():
+        near = get_close_matches(name, known(), n=3, cutoff=0.3)
+        nearest = f"the nearest are {', '.join(near)}; " if near else ""
+        message = f"there is no device {str(device)!r}; {nearest}there are {', '.join(known())}, or give a .toml file"
+        raise DeviceError(message, code="device-name")
+    return parse((files("onnxmorph.devices") / f"{name}.toml").read_bytes(), f"{name}.toml", name)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if not path.is_file():
+            raise DeviceError(f"{path}: there is no such file", code="device-file")
+        if path.stat().st_size > LARGEST:
+            message = f"{path}: no device file is larger than {LARGEST:,} bytes; give another one"
+            raise DeviceError(message, code="device-file")
+        return path.read_bytes()
+    except (OSError, ValueError) as e:  # ValueError: a name that no file can have
+        raise DeviceError(f"{path}: cannot be read ({e}); check the path", code="device-file") from None
+
+
+def parse(content: bytes, source: str, name: str) -> Device:
+    """A device from the content of a file. Raises DeviceError, with `source`, the key, and what it should be."""
+    try:
+        whole = tomllib.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as e:
+        raise DeviceError(f"{source}: not UTF-8 (byte {e.start}); save it as UTF-8", code="device-file") from None
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as e:  # ValueError: an integer of too many digits
+        raise DeviceError(f"{source}: not TOML ({e}); see docs/devices.md", code="device-file") from None
+    found = _Reader(source, whole)
+    version = found.take("version", "a whole number", _whole)
+    if version != VERSION:
+        message = f"{source}: version: this onnxmorph reads {VERSION}, not {version}; upgrade onnxmorph"
+        raise DeviceError(message, code="device-version")
+    measured = found.take("measured", "a table", _table, None)
+    bare = measured is not None and "peak" not in whole
+    peak = _Reader(source, found.take("peak", "a table", _table, *([{}] if bare else [])), "peak.")
+    peaks = {} if bare else {"float32": peak.take("float32", POSITIVE, _positive)}
+    peaks |= {t: rate for t in TYPES if (rate := peak.take(t, POSITIVE, _positive, None)) is not None}
+    alignment = _Reader(source, found.take("alignment", "a table", _table, {}), "alignment.")
+    multiples = {t: n for t in TYPES if (n := alignment.take(t, WHOLE, _multiple, None)) is not None}
+    bandwidth = found.take("bandwidth", POSITIVE, _positive, *([0.0] if bare else []))
+    original = _Reader(source, found.take("classic", "a table", _table, {}), "classic.")
+    device = Device(
+        name=name,
+        title=found.take("title", "a text", lambda v: v if isinstance(v, str) else None, name),
+        peaks=peaks,
+        bandwidth=bandwidth,
+        overhead=found.take("overhead", "a number of seconds from 0 on", _from_zero, *([0.0] if bare else [])),
+        alignment=multiples,
+        classic_peak=original.take("peak", POSITIVE, _positive, peaks.get("float32", 0.0)),
+        classic_bandwidth=original.take("bandwidth", POSITIVE, _positive, bandwidth),
+        measured=measured,
+    )
+    for each in (found, peak, alignment, original):
+        each.finish()
+    return device
+
+
+POSITIVE = "a number above 0"
+WHOLE = "a whole number from 1 to 4096"
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _positive(value: Any) -> float | None:
+    number = _number(value)
+    return number if number is not None and 0 < number < math.inf else None
+
+
+def _from_zero(value: Any) -> float | None:
+    number = _number(value)
+    return number if number is not None and 0 <= number < math.inf else None
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _multiple(value: Any) -> int | None:
+    number = _whole(value)
+    return number if number is not None and 1 <= number <= 4096 else None
+
+
+def _table(value: Any) -> Table | None:
+    return value if isinstance(value, dict) else None
+
+
+class _Reader:
+    """Takes the keys of a table one by one, and complains about what is missing, wrong or left over."""
+
+    def __init__(self, source: str, table: Table, prefix: str = "") -> None:
+        self.source, self.table, self.prefix = source, table, prefix
+        self.taken: list[str] = []
+
+    def take(self, key: str, expected: str, read: Callable[[Any], T | None], *default: Any) -> T | Any:
+        """The value of a key, or the default; `read` gives None for what is not as `expected`."""
+        if key not in self.taken:
+            self.taken.append(key)
+        where = f"{self.source}: {self.prefix}{key}"
+        if key not in self.table:
+            if default:
+                return default[0]
+            raise DeviceError(f"{where}: missing; expected {expected}", code="device-key")
+        found = read(self.table[key])
+        if found is None:
+            shown = repr(self.table[key])
+            shown = shown if len(shown) < 60 else f"{shown[:57]}..."
+            raise DeviceError(f"{where}: expected {expected}, found {shown}", code="device-value")
+        return found
+
+    def finish(self) -> None:
+        """Complain about keys that nobody took."""
+        for key in self.table:
+            if key not in self.taken:
+                message = f"{self.source}: {self.prefix}{key}: unknown; expected {', '.join(self.taken)}"
+                raise DeviceError(message, code="device-key")
