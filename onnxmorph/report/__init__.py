@@ -7,6 +7,7 @@ may have written, so no control character reaches a terminal and nothing in them
 from onnxmorph.report.analysed import analysis, document, fixed_table, group_table, op_table, uncovered
 from onnxmorph.report.drawing import amount, percent, plain, shorten
 from onnxmorph.report.explained import explanation, explanation_document, names, names_document
+from onnxmorph.report.latencies import latency, latency_document
 from onnxmorph.report.results import morphed, morphed_document, verification, verification_document
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "explanation_document",
     "fixed_table",
     "group_table",
+    "latency",
+    "latency_document",
     "morphed",
     "morphed_document",
     "names",
