@@ -52,7 +52,8 @@ def _kernel(analysis: Analysis, step: int) -> Kernel:
         for name, shape in given
         if shape is not None and name in analysis.rows and name not in analysis.parameters
     ]
-    moved += [_weight(analysis, step, i) for i in plan.rule.weights if node.inputs[i] in analysis.parameters]
+    weights = [i for i in plan.rule.weights if i < len(node.inputs) and node.inputs[i] in analysis.parameters]
+    moved += [_weight(analysis, step, i) for i in weights]
     flops = analysis.op_costs["classic_flops"][step].terms()
     dtype = analysis.graph.dtypes.get(node.outputs[0], ir.DataType.FLOAT)
     return Kernel((step,), dtype, flops, multiply(add(moved), {(): node.times}), node.times)

@@ -20,7 +20,6 @@ A table ``[measured]`` stands instead of all numbers, or beside them: what was m
 
 from __future__ import annotations
 
-import math
 import os
 import tomllib
 from collections.abc import Callable, Mapping
@@ -149,21 +148,21 @@ def parse(content: bytes, source: str, name: str) -> Device:
     measured = found.take("measured", "a table", _table, None)
     bare = measured is not None and "peak" not in whole
     peak = _Reader(source, found.take("peak", "a table", _table, *([{}] if bare else [])), "peak.")
-    peaks = {} if bare else {"float32": peak.take("float32", POSITIVE, _positive)}
-    peaks |= {t: rate for t in TYPES if (rate := peak.take(t, POSITIVE, _positive, None)) is not None}
+    peaks = {} if bare else {"float32": peak.take("float32", RATE, _rate)}
+    peaks |= {t: rate for t in TYPES if (rate := peak.take(t, RATE, _rate, None)) is not None}
     alignment = _Reader(source, found.take("alignment", "a table", _table, {}), "alignment.")
-    multiples = {t: n for t in TYPES if (n := alignment.take(t, WHOLE, _multiple, None)) is not None}
-    bandwidth = found.take("bandwidth", POSITIVE, _positive, *([0.0] if bare else []))
+    multiples = {t: n for t in TYPES if (n := alignment.take(t, MULTIPLE, _multiple, None)) is not None}
+    bandwidth = found.take("bandwidth", RATE, _rate, *([0.0] if bare else []))
     original = _Reader(source, found.take("classic", "a table", _table, {}), "classic.")
     device = Device(
         name=name,
-        title=found.take("title", "a text", lambda v: v if isinstance(v, str) else None, name),
+        title=found.take("title", "a text", _text, name),
         peaks=peaks,
         bandwidth=bandwidth,
-        overhead=found.take("overhead", "a number of seconds from 0 on", _from_zero, *([0.0] if bare else [])),
+        overhead=found.take("overhead", SECONDS, _seconds, *([0.0] if bare else [])),
         alignment=multiples,
-        classic_peak=original.take("peak", POSITIVE, _positive, peaks.get("float32", 0.0)),
-        classic_bandwidth=original.take("bandwidth", POSITIVE, _positive, bandwidth),
+        classic_peak=original.take("peak", RATE, _rate, peaks.get("float32", 0.0)),
+        classic_bandwidth=original.take("bandwidth", RATE, _rate, bandwidth),
         measured=measured,
     )
     for each in (found, peak, alignment, original):
@@ -171,22 +170,24 @@ def parse(content: bytes, source: str, name: str) -> Device:
     return device
 
 
-POSITIVE = "a number above 0"
-WHOLE = "a whole number from 1 to 4096"
+RATE = "a number from 1 to 1e24"
+SECONDS = "a number of seconds from 0 to 60"
+MULTIPLE = "a whole number from 1 to 4096"
 
 
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+def _number(value: Any, least: float, most: float) -> float | None:
+    """A number in a range; a truth value is none, nor is what is no number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+        return None
+    return float(value)
 
 
-def _positive(value: Any) -> float | None:
-    number = _number(value)
-    return number if number is not None and 0 < number < math.inf else None
+def _rate(value: Any) -> float | None:
+    return _number(value, 1, 1e24)
 
 
-def _from_zero(value: Any) -> float | None:
-    number = _number(value)
-    return number if number is not None and 0 <= number < math.inf else None
+def _seconds(value: Any) -> float | None:
+    return _number(value, 0, 60)
 
 
 def _whole(value: Any) -> int | None:
@@ -194,8 +195,11 @@ def _whole(value: Any) -> int | None:
 
 
 def _multiple(value: Any) -> int | None:
-    number = _whole(value)
-    return number if number is not None and 1 <= number <= 4096 else None
+    return value if _whole(value) is not None and 1 <= value <= 4096 else None
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _table(value: Any) -> Table | None:
