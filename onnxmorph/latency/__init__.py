@@ -10,10 +10,10 @@ from __future__ import annotations
 from onnxmorph.analysis import Analysis
 from onnxmorph.latency.classic import classic
 from onnxmorph.latency.device import Device, known, load
-from onnxmorph.latency.roofline import Roofline, roofline
+from onnxmorph.latency.roofline import SIDES, Roofline, roofline
 from onnxmorph.polynomial import Resource
 
-__all__ = ["Device", "Roofline", "classic", "costs", "known", "load", "roofline"]
+__all__ = ["SIDES", "Device", "Roofline", "classic", "costs", "known", "load", "roofline"]
 
 
 def costs(analysis: Analysis, device: Device) -> dict[str, Resource]:

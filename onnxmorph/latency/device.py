@@ -47,9 +47,9 @@ class Device:
     """What a device can do at best.
 
     ``peaks`` are operations per second by type, a multiply-accumulate being two; ``bandwidth`` is bytes per second,
-    ``overhead`` seconds per kernel. ``alignment`` are the multiples of widths that suit it, by type. ``classic_peak``
-    and ``classic_bandwidth`` are what the original takes for it. ``measured`` is what was measured on it, as the file
-    has it; without peaks, that is all there is.
+    ``overhead`` seconds per kernel. ``alignment`` are the multiples of widths that suit it, by type. ``classic`` is the
+    "peak" and the "bandwidth" that the original takes for it, where they are others. ``measured`` is what was measured
+    on it, as the file has it; without peaks, that is all there is.
     """
 
     name: str
@@ -58,14 +58,23 @@ class Device:
     bandwidth: float = 0.0
     overhead: float = 0.0
     alignment: Mapping[str, int] = field(default_factory=dict)
-    classic_peak: float = 0.0
-    classic_bandwidth: float = 0.0
+    classic: Mapping[str, float] = field(default_factory=dict)
     measured: Table | None = None
 
     @property
     def modelled(self) -> bool:
         """Whether the file has peaks and a bandwidth."""
         return bool(self.peaks)
+
+    @property
+    def classic_peak(self) -> float:
+        """Operations per second in the original's formula, whatever the type."""
+        return self.classic.get("peak", self.peaks["float32"])
+
+    @property
+    def classic_bandwidth(self) -> float:
+        """Bytes per second in the original's formula."""
+        return self.classic.get("bandwidth", self.bandwidth)
 
     def peak(self, dtype: ir.DataType) -> float:
         """Operations per second on a type; where the file has none, on the wider one that computes in its stead.
@@ -152,17 +161,15 @@ def parse(content: bytes, source: str, name: str) -> Device:
     peaks |= {t: rate for t in TYPES if (rate := peak.take(t, RATE, _rate, None)) is not None}
     alignment = _Reader(source, found.take("alignment", "a table", _table, {}), "alignment.")
     multiples = {t: n for t in TYPES if (n := alignment.take(t, MULTIPLE, _multiple, None)) is not None}
-    bandwidth = found.take("bandwidth", RATE, _rate, *([0.0] if bare else []))
     original = _Reader(source, found.take("classic", "a table", _table, {}), "classic.")
     device = Device(
         name=name,
         title=found.take("title", "a text", _text, name),
         peaks=peaks,
-        bandwidth=bandwidth,
+        bandwidth=found.take("bandwidth", RATE, _rate, *([0.0] if bare else [])),
         overhead=found.take("overhead", SECONDS, _seconds, *([0.0] if bare else [])),
         alignment=multiples,
-        classic_peak=original.take("peak", RATE, _rate, peaks.get("float32", 0.0)),
-        classic_bandwidth=original.take("bandwidth", RATE, _rate, bandwidth),
+        classic={k: rate for k in ("peak", "bandwidth") if (rate := original.take(k, RATE, _rate, None)) is not None},
         measured=measured,
     )
     for each in (found, peak, alignment, original):

@@ -10,8 +10,7 @@ from operator import itemgetter
 from rich.console import RenderableType
 
 from onnxmorph.analysis import Analysis
-from onnxmorph.latency import Roofline
-from onnxmorph.latency.roofline import SIDES
+from onnxmorph.latency import SIDES, Roofline
 from onnxmorph.report.drawing import Document, add_row, paragraph, share_bar, shorten, table_of
 
 ROWS = 12  # of the table of kernels
