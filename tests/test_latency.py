@@ -23,6 +23,7 @@ from onnxmorph.errors import DeviceError
 from onnxmorph.latency import Device, Roofline, load
 from onnxmorph.latency.kernels import kernels
 from onnxmorph.polynomial import Widths
+from structures.control import AGAIN, GOES_ON, LAST, RNN, START, STEP, X, body, truth
 from tiny import convnet, integer, mlp, model, node, value, weight
 
 # One where both sides bind in small networks: 8 operations per byte.
@@ -95,6 +96,10 @@ FUSED: dict[str, tuple[list[onnx.NodeProto], list[str]]] = {
     "statistics of the data are an op of their own": (
         [CONV, node("InstanceNormalization", "c scale shift", "i"), node("Relu", "i", "y")],
         ["Conv", "InstanceNormalization+Relu"],
+    ),
+    "statistics of the batch too": (
+        [CONV, node("BatchNormalization", f"c {NORM}", "b m1 v1", training_mode=1), node("Relu", "b", "y")],
+        ["Conv", "BatchNormalization+Relu"],
     ),
     "views are in no kernel": (
         [CONV, node("Flatten", "c", "f"), node("Relu", "f", "r"), node("Identity", "r", "y")],
@@ -213,6 +218,16 @@ def test_a_body_takes_as_long_as_it_runs_often(times: int) -> None:
     assert int(found.value(analysis.widths)) == len(found.kernels) - 1 + times
 
 
+def test_an_op_in_a_body_is_in_no_kernel_outside() -> None:
+    cell = [
+        node("Relu", "start", "r"), node("MatMul", "h w", "u"), node("Add", "u r", "s"), node("Tanh", "s", "next")
+    ]  # fmt: skip
+    inside = body([GOES_ON, *cell], [AGAIN, value("next", ["n", 8])], STEP)
+    nodes = [START, node("Loop", "times true start", "end", body=inside), LAST]
+    analysis = analyze(model(nodes, [*RNN, truth("true"), integer("times", 3)], [X]))
+    assert fused(analysis) == ["MatMul", "Relu", "MatMul+Add+Tanh", "MatMul"]
+
+
 # -- how long it takes ---------------------------------------------------------------------------
 
 
@@ -277,10 +292,12 @@ def same_sides(found: Roofline, low: Widths, high: Widths) -> bool:
 def test_the_widths_that_a_device_rewards() -> None:
     """Multiples of the lanes for inner factors of weights; heads and the groups of a convolution go whole."""
     assert roofline(analyze(convnet())).multiples.tolist() == [8, 8]
-    nodes = [CONV, node("Conv", "c grouped", "d", group=2), node("Conv", "d last", "y")]
-    grouped = image_net(nodes, weight("grouped", 6, 2, 1, 1), weight("last", 5, 6, 1, 1))
-    found = zip((g.width for g in grouped.groups), roofline(grouped).multiples.tolist(), strict=True)
-    assert sorted(found) == [(2, 1), (2, 8), (3, 8)]  # the groups; the channels that each reads, and writes
+    for groups, filters, wanted in ((2, 3, [(2, 1), (2, 8), (3, 8)]), (4, 2, [(2, 8), (4, 1)])):
+        nodes = [CONV, node("Conv", "c grouped", "d", group=groups), node("Conv", "d last", "y")]
+        width = groups * filters
+        grouped = image_net(nodes, weight("grouped", width, 4 // groups, 1, 1), weight("last", 5, width, 1, 1))
+        found = zip((g.width for g in grouped.groups), roofline(grouped).multiples.tolist(), strict=True)
+        assert sorted(found) == wanted
     assert roofline(analyze(convnet()), load("p4")).multiples.tolist() == [1, 1]
 
 
