@@ -74,8 +74,7 @@ class _Fusion:
 
     def run(self, step: int, plan: Plan) -> None:
         """Make an op part of a kernel that there is, or of a new one."""
-        node = plan.node
-        needs = self.needs(node)
+        node, needs = plan.node, self.needs(plan.node)
         k = self.joins(plan, needs)
         if k is None:
             k = len(self.steps)
@@ -85,28 +84,31 @@ class _Fusion:
         self.precede(k, needs & ~(1 << k))
         for name in (*node.inputs, *node.captured):
             self.read(name, k)
-        self.writer |= dict.fromkeys(node.outputs, k)
-        self.direct |= dict.fromkeys(node.outputs, 1 << k)
-        self.data.update(node.outputs)
+        for name in filter(None, node.outputs):
+            self.writer[name] = k
+            self.direct[name] = 1 << k
+            self.data.add(name)
 
     def view(self, node: Node, quantised: Sequence[Quantised]) -> None:
         """Follow what moves nothing: a view of data, arithmetic on sizes, the border of a body."""
-        self.direct |= dict.fromkeys(node.outputs, self.needs(node))
+        needs, outputs = self.needs(node), [name for name in node.outputs if name]
+        self.direct |= dict.fromkeys(outputs, needs)
         if not node.counted:
             return
         if node.crossing is not None:
-            self.data.update(node.outputs)
+            self.data.update(outputs)
             for name in node.inputs:
                 self.read(name, ELSEWHERE)
-        elif node.inputs:
-            of, bytes_each = node.inputs[0], self.analysis.tensors.bytes_each
-            root = self.root.get(of, of)
-            for name in node.outputs:
-                self.root[name] = root
-                self.width[root] = min(self.width.get(root, bytes_each(root)), bytes_each(name))
-            self.data.update(node.outputs if of in self.data else ())
-            if any(q.data == 0 for q in quantised):
-                self.stored[node.outputs[0]] = of
+            return
+        of = next(iter(node.inputs), "")
+        root = self.root.get(of, of)
+        bytes_each, stored = self.analysis.tensors.bytes_each, self.stored.get(of)
+        for name in outputs:
+            self.root[name] = root
+            self.width[root] = min(self.width.get(root, bytes_each(root)), bytes_each(name))
+            if stored or any(q.data == 0 for q in quantised):
+                self.stored[name] = stored or of
+        self.data.update(outputs if of in self.data else ())
 
     def needs(self, node: Node) -> int:
         """The kernels whose results a node reads."""
@@ -141,9 +143,10 @@ class _Fusion:
         """Enter that these run before kernel k, and so before all that wait for it."""
         first |= reduce(or_, (self.before[j] for j in _bits(first)), 0)
         if first & ~self.before[k]:
-            for j, before in enumerate(self.before):
-                if j == k or before >> k & 1:
-                    self.before[j] = before | first
+            old = len(self.steps[k]) > 1  # nothing waits for a new one yet
+            for j in range(len(self.before)) if old else (k,):
+                if j == k or self.before[j] >> k & 1:
+                    self.before[j] |= first
 
     def kernel(self, k: int) -> Kernel:
         """What a kernel computes and moves."""

@@ -59,13 +59,13 @@ class Roofline:
 
 
 def roofline(analysis: Analysis, device: Device) -> Roofline:
-    """The modelled latency of a network on a device. Raises DeviceError where a type has no peak there."""
+    """The modelled latency of a network on a device. Raises DeviceError where a type to compute in has no peak."""
     found = kernels(analysis)
     return Roofline(
         kernels=found,
         flops=Polynomials.of([k.flops for k in found]),
         bytes=Polynomials.of([k.bytes for k in found]),
-        peak=np.array([device.peak(k.dtype) for k in found], float),
+        peak=np.array([device.peak(k.dtype) if k.flops else 1 for k in found], float),
         bandwidth=device.bandwidth,
         overhead=np.array([device.overhead * k.times for k in found], float),
         multiples=_multiples(analysis, device, found),
