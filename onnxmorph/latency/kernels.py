@@ -153,7 +153,7 @@ class _Fusion:
         plans = [self.analysis.plans[step] for step in self.steps[k]]
         flops = [self.analysis.op_costs["flops"][step].terms() for step in self.steps[k]]
         moved = multiply(add([*self.reads(k, plans), *self.writes(k, plans)]), {(): plans[0].node.times})
-        return Kernel(tuple(self.steps[k]), self.computes_in(plans[0].node), add(flops), moved, plans[0].node.times)
+        return Kernel(tuple(self.steps[k]), self.computes_in(plans[0]), add(flops), moved, plans[0].node.times)
 
     def reads(self, k: int, plans: Sequence[Plan]) -> Iterator[Terms]:
         """The bytes of every tensor from outside, each once."""
@@ -181,10 +181,11 @@ class _Fusion:
         tensors = self.analysis.tensors
         return multiply(tensors.elements(name, shape), {(): self.width.get(root, tensors.bytes_each(root))})
 
-    def computes_in(self, node: Node) -> ir.DataType:
-        """The type of its first input; of a dequantised one that which it was stored in."""
-        name = next((n for n in (*node.inputs, *node.outputs) if n), "")
-        return self.analysis.graph.dtypes.get(self.stored.get(name, name), ir.DataType.FLOAT)
+    def computes_in(self, plan: Plan) -> ir.DataType:
+        """The type of its first input; for a product of dequantised numbers, that in which they are stored."""
+        name = next((n for n in (*plan.node.inputs, *plan.node.outputs) if n), "")
+        stored = self.stored.get(name, name) if plan.rule is not None and plan.rule.weights else name
+        return self.analysis.graph.dtypes.get(stored, ir.DataType.FLOAT)
 
 
 def follows(plan: Plan) -> bool:
