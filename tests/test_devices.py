@@ -91,6 +91,18 @@ def test_an_unknown_name_lists_the_nearest_and_all() -> None:
     assert e.value.code == "device-name"
 
 
+@pytest.mark.parametrize("name", ["", "x" * 5000, "nul\0l"])
+def test_a_name_that_no_file_can_have(name: str) -> None:
+    with pytest.raises(DeviceError):
+        load(name)
+
+
+def test_a_device_that_ships_comes_before_a_folder_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "t4").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load("T4").name == "t4"
+
+
 def test_a_file_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine").write_text(GOOD, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
@@ -105,8 +117,8 @@ def test_types_without_a_peak_compute_in_a_wider_one(tmp_path: Path) -> None:
         kinds.INT4: 8e12, kinds.INT64: 1e12, kinds.BOOL: 1e12,
     }  # fmt: skip
     assert {kind: device.peak(kind) for kind in wanted} == wanted
-    assert device.multiple(kinds.UINT8) == 16 and device.multiple(kinds.FLOAT) == 1
-    with pytest.raises(DeviceError, match="no peak for float64") as e:
+    assert [device.multiple(kind) for kind in (kinds.UINT8, kinds.INT4, kinds.FLOAT)] == [16, 16, 1]
+    with pytest.raises(DeviceError, match="computes in float64, for which it has no peak") as e:
         device.peak(kinds.DOUBLE)
     assert e.value.code == "device-peak"
 

@@ -38,6 +38,11 @@ LARGEST = 16_000_000  # bytes of a file
 TYPES = ("float64", "float32", "float16", "bfloat16", "float8", "int8", "int4")
 INSTEAD = {"float16": "float32", "bfloat16": "float32", "float8": "float16", "int8": "float32", "int4": "int8"}
 
+# What values have to be, as messages say it.
+RATE = "a number from 1 to 1e24"
+SECONDS = "a number of seconds from 0 to 60"
+MULTIPLE = "a whole number from 1 to 4096"
+
 T = TypeVar("T")
 Table = Mapping[str, Any]
 
@@ -76,23 +81,29 @@ class Device:
         """Bytes per second in the original's formula."""
         return self.classic.get("bandwidth", self.bandwidth)
 
-    def peak(self, dtype: ir.DataType) -> float:
-        """Operations per second on a type; where the file has none, on the wider one that computes in its stead.
+    def kind(self, dtype: ir.DataType) -> str:
+        """The type that it computes in where a model has this one: the same, or a wider one that has a peak.
 
         Raises:
             DeviceError: there is none.
         """
-        kind = _type(dtype)
+        wanted = kind = _type(dtype)
         while kind not in self.peaks:
             if kind not in INSTEAD:
-                message = f"device {self.name}: it has no peak for {kind}, in which the model computes; add peak.{kind}"
+                message = (
+                    f"device {self.name}: the model computes in {wanted}, for which it has no peak; add peak.{wanted}"
+                )
                 raise DeviceError(message, code="device-peak")
             kind = INSTEAD[kind]
-        return self.peaks[kind]
+        return kind
+
+    def peak(self, dtype: ir.DataType) -> float:
+        """Operations per second on a type. Raises DeviceError as `kind` does."""
+        return self.peaks[self.kind(dtype)]
 
     def multiple(self, dtype: ir.DataType) -> int:
-        """The multiple of widths that suits a type; 1 where the file has none."""
-        return self.alignment.get(_type(dtype), 1)
+        """The multiple of widths that suits a type, 1 where any does. Raises DeviceError as `kind` does."""
+        return self.alignment.get(self.kind(dtype), 1)
 
 
 def _type(dtype: ir.DataType) -> str:
@@ -117,16 +128,15 @@ def load(device: str | os.PathLike[str]) -> Device:
     Raises:
         DeviceError: there is no such device or file, or the file is not as docs/devices.md says.
     """
-    path = Path(device)
-    if path.suffix.lower() == ".toml" or path.exists() or len(path.parts) > 1:
+    name, path = str(device).lower(), Path(device)
+    if name in known():
+        return parse((files("onnxmorph.devices") / f"{name}.toml").read_bytes(), f"{name}.toml", name)
+    if name.endswith(".toml") or os.path.exists(path) or len(path.parts) > 1:
         return parse(_read(path), str(path), path.stem)
-    name = str(device).lower()
-    if name not in known():
-        near = get_close_matches(name, known(), n=3, cutoff=0.3)
-        nearest = f"the nearest are {', '.join(near)}; " if near else ""
-        message = f"there is no device {str(device)!r}; {nearest}there are {', '.join(known())}, or give a .toml file"
-        raise DeviceError(message, code="device-name")
-    return parse((files("onnxmorph.devices") / f"{name}.toml").read_bytes(), f"{name}.toml", name)
+    near = get_close_matches(name, known(), n=3, cutoff=0.3)
+    nearest = f"the nearest are {', '.join(near)}; " if near else ""
+    message = f"there is no device {str(device)!r}; {nearest}there are {', '.join(known())}, or give a .toml file"
+    raise DeviceError(message, code="device-name")
 
 
 def _read(path: Path) -> bytes:
@@ -175,11 +185,6 @@ def parse(content: bytes, source: str, name: str) -> Device:
     for each in (found, peak, alignment, original):
         each.finish()
     return device
-
-
-RATE = "a number from 1 to 1e24"
-SECONDS = "a number of seconds from 0 to 60"
-MULTIPLE = "a whole number from 1 to 4096"
 
 
 def _number(value: Any, least: float, most: float) -> float | None:
