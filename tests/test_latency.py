@@ -291,6 +291,13 @@ def test_the_gradient_is_the_price_of_a_channel(case: str, cost: str) -> None:
     assert bound == {True, False}
 
 
+def test_widths_beyond_any_network_take_longer_still() -> None:
+    """A search doubles widths until a budget is broken; 64 bits must not turn that around."""
+    found = roofline(analyze(convnet()))
+    seconds = [found.value(np.full(2, 10**n)) for n in range(1, 16)]
+    assert seconds == sorted(seconds) and np.isfinite(seconds).all()
+
+
 def same_sides(found: Roofline, low: Widths, high: Widths) -> bool:
     """Whether the same sides bind at both, so that no kernel has a kink between."""
     a, b = found.sides(low), found.sides(high)

@@ -15,9 +15,9 @@ import onnx_ir as ir
 from onnxmorph.analysis import Analysis
 from onnxmorph.latency.device import Device
 from onnxmorph.latency.kernels import Kernel, follows
-from onnxmorph.latency.roofline import Roofline
+from onnxmorph.latency.roofline import Roofline, stack
 from onnxmorph.notation import Sum, factors
-from onnxmorph.polynomial import Polynomials, Terms, add, multiply
+from onnxmorph.polynomial import Terms, add, multiply
 from onnxmorph.propagate import Plan
 
 
@@ -26,8 +26,8 @@ def classic(analysis: Analysis, device: Device) -> Roofline:
     found = tuple(_kernel(analysis, step) for step, plan in enumerate(analysis.plans) if _counts(plan))
     return Roofline(
         kernels=found,
-        flops=Polynomials.of([k.flops for k in found]),
-        bytes=Polynomials.of([k.bytes for k in found]),
+        flops=stack([k.flops for k in found]),
+        bytes=stack([k.bytes for k in found]),
         peak=np.full(len(found), device.classic_peak),
         bandwidth=device.classic_bandwidth,
         overhead=np.zeros(len(found)),

@@ -5,6 +5,7 @@ Source: Williams, Waterman, Patterson, "Roofline: an insightful visual performan
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from onnxmorph.analysis import Analysis
 from onnxmorph.axes import Array, Floats
 from onnxmorph.latency.device import Device
 from onnxmorph.latency.kernels import Kernel, kernels
-from onnxmorph.polynomial import Polynomials, Widths
+from onnxmorph.polynomial import Polynomials, Terms, Widths
 
 SIDES = ("compute", "memory", "overhead")
 
@@ -36,8 +37,7 @@ class Roofline:
 
     def sides(self, widths: Widths) -> Floats:
         """Seconds of arithmetic, of traffic and of starting, ``[3, kernels]``; `widths` is ``[groups]``."""
-        moved = self.bytes.values(widths).astype(float)
-        compute = self.flops.values(widths).astype(float) / self.peak
+        moved, compute = self.bytes.values(widths), self.flops.values(widths) / self.peak
         return np.stack([compute, moved / self.bandwidth, self.overhead * (moved > 0)])
 
     def per_kernel(self, widths: Widths) -> tuple[Floats, Array]:
@@ -63,13 +63,18 @@ def roofline(analysis: Analysis, device: Device) -> Roofline:
     found = kernels(analysis)
     return Roofline(
         kernels=found,
-        flops=Polynomials.of([k.flops for k in found]),
-        bytes=Polynomials.of([k.bytes for k in found]),
+        flops=stack([k.flops for k in found]),
+        bytes=stack([k.bytes for k in found]),
         peak=np.array([device.peak(k.dtype) if k.flops else 1 for k in found], float),
         bandwidth=device.bandwidth,
         overhead=np.array([device.overhead * k.times for k in found], float),
         multiples=_multiples(analysis, device, found),
     )
+
+
+def stack(many: Sequence[Terms]) -> Polynomials:
+    """In floats: at the widths that a search tries, integers may overflow."""
+    return Polynomials.of([{m: float(c) for m, c in terms.items()} for terms in many])
 
 
 def _multiples(analysis: Analysis, device: Device, found: tuple[Kernel, ...]) -> Widths:
