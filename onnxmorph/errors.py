@@ -9,6 +9,7 @@ OnnxMorphError            a stable ``code`` and one sentence that says what to d
 ├── BudgetError           a budget cannot be read, or cannot be met
 ├── BoundsError           a boundary cannot be read, or names nothing in the model
 ├── DeviceError           a device is not known, or its file cannot be used
+├── CalibrationError      a device cannot be measured
 └── OutputError           a result could not be written
 """
 
@@ -55,6 +56,10 @@ class BoundsError(OnnxMorphError):
 
 class DeviceError(OnnxMorphError):
     """A device is not known, its file is malformed, or it cannot compute what a model asks for."""
+
+
+class CalibrationError(OnnxMorphError):
+    """A device cannot be measured: nothing runs there, or it is too busy to tell."""
 
 
 class OutputError(OnnxMorphError):

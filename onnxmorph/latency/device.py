@@ -22,29 +22,33 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
 
 import onnx_ir as ir
 
 from onnxmorph.errors import DeviceError
+from onnxmorph.latency.reading import (
+    MULTIPLE,
+    RATE,
+    SECONDS,
+    Reader,
+    Table,
+    is_multiple,
+    is_rate,
+    is_seconds,
+    is_table,
+    is_text,
+    is_whole,
+)
 
 VERSION = 1
 LARGEST = 16_000_000  # bytes of a file
 TYPES = ("float64", "float32", "float16", "bfloat16", "float8", "int8", "int4")
 INSTEAD = {"float16": "float32", "bfloat16": "float32", "float8": "float16", "int8": "float32", "int4": "int8"}
-
-# What values have to be, as messages say it.
-RATE = "a number from 1 to 1e24"
-SECONDS = "a number of seconds from 0 to 60"
-MULTIPLE = "a whole number from 1 to 4096"
-
-T = TypeVar("T")
-Table = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -159,91 +163,29 @@ def parse(content: bytes, source: str, name: str) -> Device:
         raise DeviceError(f"{source}: not UTF-8 (byte {e.start}); save it as UTF-8", code="device-file") from None
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as e:  # ValueError: an integer of too many digits
         raise DeviceError(f"{source}: not TOML ({e}); see docs/devices.md", code="device-file") from None
-    found = _Reader(source, whole)
-    version = found.take("version", "a whole number", _whole)
+    found = Reader(source, whole)
+    version = found.take("version", "a whole number", is_whole)
     if version != VERSION:
         message = f"{source}: version: this onnxmorph reads {VERSION}, not {version}; upgrade onnxmorph"
         raise DeviceError(message, code="device-version")
-    measured = found.take("measured", "a table", _table, None)
+    measured = found.take("measured", "a table", is_table, None)
     bare = measured is not None and "peak" not in whole
-    peak = _Reader(source, found.take("peak", "a table", _table, *([{}] if bare else [])), "peak.")
-    peaks = {} if bare else {"float32": peak.take("float32", RATE, _rate)}
-    peaks |= {t: rate for t in TYPES if (rate := peak.take(t, RATE, _rate, None)) is not None}
-    alignment = _Reader(source, found.take("alignment", "a table", _table, {}), "alignment.")
-    multiples = {t: n for t in TYPES if (n := alignment.take(t, MULTIPLE, _multiple, None)) is not None}
-    original = _Reader(source, found.take("classic", "a table", _table, {}), "classic.")
+    peak = Reader(source, found.take("peak", "a table", is_table, *([{}] if bare else [])), "peak.")
+    peaks = {} if bare else {"float32": peak.take("float32", RATE, is_rate)}
+    peaks |= {t: rate for t in TYPES if (rate := peak.take(t, RATE, is_rate, None)) is not None}
+    alignment = Reader(source, found.take("alignment", "a table", is_table, {}), "alignment.")
+    multiples = {t: n for t in TYPES if (n := alignment.take(t, MULTIPLE, is_multiple, None)) is not None}
+    original = Reader(source, found.take("classic", "a table", is_table, {}), "classic.")
     device = Device(
         name=name,
-        title=found.take("title", "a text", _text, name),
+        title=found.take("title", "a text", is_text, name),
         peaks=peaks,
-        bandwidth=found.take("bandwidth", RATE, _rate, *([0.0] if bare else [])),
-        overhead=found.take("overhead", SECONDS, _seconds, *([0.0] if bare else [])),
+        bandwidth=found.take("bandwidth", RATE, is_rate, *([0.0] if bare else [])),
+        overhead=found.take("overhead", SECONDS, is_seconds, *([0.0] if bare else [])),
         alignment=multiples,
-        classic={k: rate for k in ("peak", "bandwidth") if (rate := original.take(k, RATE, _rate, None)) is not None},
+        classic={k: rate for k in ("peak", "bandwidth") if (rate := original.take(k, RATE, is_rate, None)) is not None},
         measured=measured,
     )
     for each in (found, peak, alignment, original):
         each.finish()
     return device
-
-
-def _number(value: Any, least: float, most: float) -> float | None:
-    """A number in a range; a truth value is none, nor is what is no number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-        return None
-    return float(value)
-
-
-def _rate(value: Any) -> float | None:
-    return _number(value, 1, 1e24)
-
-
-def _seconds(value: Any) -> float | None:
-    return _number(value, 0, 60)
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _multiple(value: Any) -> int | None:
-    return value if _whole(value) is not None and 1 <= value <= 4096 else None
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _table(value: Any) -> Table | None:
-    return value if isinstance(value, dict) else None
-
-
-class _Reader:
-    """Takes the keys of a table one by one, and complains about what is missing, wrong or left over."""
-
-    def __init__(self, source: str, table: Table, prefix: str = "") -> None:
-        self.source, self.table, self.prefix = source, table, prefix
-        self.taken: list[str] = []
-
-    def take(self, key: str, expected: str, read: Callable[[Any], T | None], *default: Any) -> T | Any:
-        """The value of a key, or the default; `read` gives None for what is not as `expected`."""
-        if key not in self.taken:
-            self.taken.append(key)
-        where = f"{self.source}: {self.prefix}{key}"
-        if key not in self.table:
-            if default:
-                return default[0]
-            raise DeviceError(f"{where}: missing; expected {expected}", code="device-key")
-        found = read(self.table[key])
-        if found is None:
-            shown = repr(self.table[key])
-            shown = shown if len(shown) < 60 else f"{shown[:57]}..."
-            raise DeviceError(f"{where}: expected {expected}, found {shown}", code="device-value")
-        return found
-
-    def finish(self) -> None:
-        """Complain about keys that nobody took."""
-        for key in self.table:
-            if key not in self.taken:
-                message = f"{self.source}: {self.prefix}{key}: unknown; expected {', '.join(self.taken)}"
-                raise DeviceError(message, code="device-key")

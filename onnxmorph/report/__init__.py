@@ -5,6 +5,7 @@ may have written, so no control character reaches a terminal and nothing in them
 """
 
 from onnxmorph.report.analysed import analysis, document, fixed_table, group_table, op_table, uncovered
+from onnxmorph.report.compared import calibration, calibration_document, comparison, comparison_document
 from onnxmorph.report.drawing import amount, percent, plain, shorten
 from onnxmorph.report.explained import explanation, explanation_document, names, names_document
 from onnxmorph.report.latencies import latency, latency_document
@@ -13,6 +14,10 @@ from onnxmorph.report.results import morphed, morphed_document, verification, ve
 __all__ = [
     "amount",
     "analysis",
+    "calibration",
+    "calibration_document",
+    "comparison",
+    "comparison_document",
     "document",
     "explanation",
     "explanation_document",
