@@ -69,7 +69,8 @@ def calibrate(
         progress: told how many runs there are and how many seconds have passed.
 
     Raises:
-        CalibrationError: nothing runs there, the file is of another place, or the machine is too busy.
+        CalibrationError: nothing runs there, the file is of another place, the machine is too busy, or the user
+            interrupts (what was measured is kept).
         DeviceError: the file exists and is no device file.
         OutputError: it cannot be written.
 
@@ -87,7 +88,7 @@ def calibrate(
         raise CalibrationError(message, code="calibrate-other")
     runs = list(before.runs)
     feeds = random_inputs(analysis.graph, np.random.default_rng(seed))
-    start = saved = time.monotonic()
+    start, saved = time.monotonic(), -SAVE_EVERY
 
     def keep() -> None:
         _write(known.with_network(key, replace(before, runs=tuple(runs))), path)
@@ -103,12 +104,13 @@ def calibrate(
                 saved = time.monotonic()
     except KeyboardInterrupt:
         keep()
-        raise KeyboardInterrupt(f"interrupted; {len(runs)} runs are kept in {path}: call again to go on") from None
+        message = f"interrupted; {len(runs)} runs are kept in {path}: call again to go on"
+        raise CalibrationError(message, code="interrupted") from None
     keep()
     if len(runs) < FEWEST:
         message = f"{len(runs)} runs are too few to learn from, {FEWEST} are needed; call again with more --minutes"
         raise CalibrationError(message, code="calibrate-few")
-    network = _learn(analysis, found, replace(before, runs=tuple(runs)), known)
+    network = learn(analysis, found, replace(before, runs=tuple(runs)), known)
     result = known.with_network(key, network)
     _write(result, path)
     return Calibration(result, network, tuple(_notes(network)))
@@ -158,7 +160,7 @@ def _run(analysis: Analysis, found: Sequence[Kernel], widths: Array, timed: Time
     return Run(tuple(widths.tolist()), timed.seconds, timed.spread, tuple(kernel.round(9).tolist()))
 
 
-def _learn(analysis: Analysis, found: tuple[Kernel, ...], of: Network, known: Machine) -> Network:
+def learn(analysis: Analysis, found: tuple[Kernel, ...], of: Network, known: Machine) -> Network:
     """The network with its coefficients, and the error on runs that were held out."""
     spread = float(np.median([run.spread for run in of.runs]))
     if spread > TOO_NOISY:

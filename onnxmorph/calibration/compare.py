@@ -104,10 +104,11 @@ def _row(analysis: Analysis, kernel: Kernel, predicted: float, measured: float |
 def _notes(cost: Measured | Roofline) -> list[str]:
     if isinstance(cost, Roofline):
         return ["modelled from peaks and bandwidth: what the device could do at best"]
-    if cost.calibrated is not None:
-        own = cost.calibrated
-        return [f"calibrated on this network: held-out runs were missed by {own.median:.1%}, at most {own.largest:.1%}"]
     notes = ["not calibrated on this network: what was learnt from others; the error is not known"]
+    if (own := cost.calibrated) is not None:
+        notes = [
+            f"calibrated on this network: held-out runs were missed by {own.median:.1%}, at most {own.largest:.1%}"
+        ]
     if cost.unknown:
         notes.append(f"kinds of kernels that were never measured there: {', '.join(cost.unknown)}")
     return notes

@@ -30,11 +30,11 @@ class Failure:
 
 def _failure(e: BaseException) -> Failure:
     if isinstance(e, OnnxMorphError):
-        return Failure(1, e.code, str(e))
+        return Failure(130 if e.code == "interrupted" else 1, e.code, str(e))
     if isinstance(e, UsageError):
         return Failure(2, code="usage", message=e.format_message())
-    if isinstance(e, (KeyboardInterrupt, typer.Abort)):  # its text says what is kept
-        return Failure(130, code="interrupted", message=str(e) or "interrupted; nothing was written")
+    if isinstance(e, (KeyboardInterrupt, typer.Abort)):
+        return Failure(130, code="interrupted", message="interrupted; nothing was written")
     if isinstance(e, MemoryError):
         return Failure(1, code="memory", message="there is not enough memory for this model; use a machine with more")
     if isinstance(e, RecursionError):

@@ -16,6 +16,7 @@ import numpy as np
 
 from onnxmorph.analysis import Analysis
 from onnxmorph.axes import Array, Floats, Mask
+from onnxmorph.errors import DeviceError
 from onnxmorph.latency.features import ANY, Kind, kinds
 from onnxmorph.latency.kernels import Kernel, kernels
 from onnxmorph.latency.machine import Coefficients, Machine, Network
@@ -116,7 +117,14 @@ def _turns_up(x: Array, y: Floats, a: int, b: int, c: int) -> float:
 
 
 def measured(analysis: Analysis, machine: Machine) -> Measured:
-    """The measured latency of a network on a machine."""
+    """The measured latency of a network on a machine.
+
+    Raises:
+        DeviceError: the measurement of no network is over.
+    """
+    if not any(n.coefficients for n in machine.networks.values()):
+        message = "no network is measured to the end in this device file; run `onnxmorph calibrate` again to go on"
+        raise DeviceError(message, code="device-measured")
     found = kernels(analysis)
     key = key_of(analysis, found)
     overhead, coefficients = machine.coefficients(key)
