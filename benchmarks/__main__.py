@@ -7,10 +7,10 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import adapter, analysis, growth, zoo
+from benchmarks import adapter, analysis, growth, latency, zoo
 from benchmarks.timing import Row, write
 
-ALL = {"analysis": analysis.run, "adapter": adapter.run, "zoo": zoo.run, "growth": growth.run}
+ALL = {"analysis": analysis.run, "adapter": adapter.run, "zoo": zoo.run, "growth": growth.run, "latency": latency.run}
 
 
 def show(name: str, rows: list[Row]) -> None:
