@@ -7,10 +7,11 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import adapter, analysis, counters, growth, zoo
+from benchmarks import adapter, analysis, counters, growth, latency, zoo
 from benchmarks.timing import Row, write
 
-ALL = {"analysis": analysis.run, "adapter": adapter.run, "zoo": zoo.run, "growth": growth.run, "counters": counters.run}
+PARTS = (adapter, analysis, counters, growth, latency, zoo)
+ALL = {part.__name__.rpartition(".")[2]: part.run for part in PARTS}
 
 
 def show(name: str, rows: list[Row]) -> None:

@@ -8,6 +8,8 @@ OnnxMorphError            a stable ``code`` and one sentence that says what to d
 │   └── TopologyError     a network does not hold together without the groups that the structure empties
 ├── BudgetError           a budget cannot be read, or cannot be met
 ├── BoundsError           a boundary cannot be read, or names nothing in the model
+├── DeviceError           a device is not known, or its file cannot be used
+├── CalibrationError      a device cannot be measured
 └── OutputError           a result could not be written
 """
 
@@ -50,6 +52,14 @@ class BudgetError(OnnxMorphError):
 
 class BoundsError(OnnxMorphError):
     """A boundary is malformed, or names nothing in the model."""
+
+
+class DeviceError(OnnxMorphError):
+    """A device is not known, its file is malformed, or it cannot compute what a model asks for."""
+
+
+class CalibrationError(OnnxMorphError):
+    """A device cannot be measured: nothing runs there, or it is too busy to tell."""
 
 
 class OutputError(OnnxMorphError):

@@ -58,8 +58,10 @@ class Polynomial:
         }
 
     def factors(self, widths: Widths) -> Widths:
-        """The widths that every term multiplies, ``[terms, degree]``."""
-        return np.append(np.asarray(widths, np.int64), 1)[self.variables]
+        """The widths that every term multiplies, ``[terms, degree]``; of several networks, ``[..., terms, degree]``."""
+        widths = np.asarray(widths, np.int64)
+        with_one = np.concatenate([widths, np.ones((*widths.shape[:-1], 1), np.int64)], -1)  # what -1 stands for
+        return np.asarray(with_one[..., self.variables])
 
     def value(self, widths: Widths) -> int:
         """The cost at these widths, exact, halves rounded up; `widths` is ``[groups]``."""
@@ -115,11 +117,11 @@ class Polynomials:
         return Polynomials(whole, np.array([row for row, _, _ in flat], np.int64), len(many))
 
     def values(self, widths: Widths) -> NDArray[Any]:
-        """Every polynomial at these widths, ``[count]``."""
+        """Every polynomial at these widths: ``[groups]`` to ``[count]``, or ``[..., groups]`` to ``[..., count]``."""
         kind = self.whole.coefficients.dtype
-        result = np.zeros(self.count, kind)
-        terms = self.whole.coefficients * self.whole.factors(widths).astype(kind).prod(1)
-        np.add.at(result, self.rows, terms)
+        terms = self.whole.coefficients * self.whole.factors(widths).astype(kind).prod(-1)
+        result = np.zeros((*terms.shape[:-1], self.count), kind)
+        np.add.at(result, (..., self.rows), terms)  # type: ignore[arg-type] # numpy's stubs know no tuple here
         return result
 
     def gradient(self, widths: Widths, weights: NDArray[Any]) -> NDArray[Any]:

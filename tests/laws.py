@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from onnxmorph.analysis import Analysis, analyze
 from onnxmorph.axes import Array
+from onnxmorph.latency import Device, costs
 from onnxmorph.rules import Take
 from onnxmorph.surgery.emit import emit
 from onnxmorph.surgery.reference import masked
@@ -176,6 +177,15 @@ def prediction(analysis: Analysis, copies: Array) -> None:
     """The polynomials give what is counted afterwards, for every cost."""
     wanted, found = predicted(analysis, copies), counted(emit(analysis, copies))
     assert wanted == found, f"prediction: {wanted} is not what is counted, {found}"
+
+
+def latency_prediction(analysis: Analysis, copies: Array, device: Device) -> None:
+    """The modelled latency of what a structure leads to is that of the model which it leads to."""
+    small = analyze(emit(analysis, copies))
+    widths = np.array([copies[g.start + 1 : g.start + 1 + g.width].sum() for g in analysis.groups])
+    for name, cost in costs(analysis, device).items():
+        wanted, found = cost.value(widths), costs(small, device)[name].value(small.widths)
+        assert np.isclose(wanted, found, rtol=1e-9, atol=0), f"prediction: {name} {wanted} is not {found}"
 
 
 def identity(analysis: Analysis, feeds: Feeds, run: Run = in_runtime) -> None:

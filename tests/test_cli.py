@@ -25,7 +25,7 @@ from onnxmorph.polynomial import Polynomial
 from onnxmorph.surgery.morph import INITS
 from tiny import convnet, mlp, save
 
-COMMANDS = ["analyze", "explain", "shrink", "scale", "expand", "verify", "demo"]
+COMMANDS = ["analyze", "explain", "shrink", "scale", "expand", "verify", "demo", "calibrate", "latency"]
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "flax", "paddle", "mxnet", 
 
 # Each layer may import the layers above it in this list, and itself where it is a package.
 LAYERS = """
-errors
+errors devices
 axes polynomial arithmetic
 notation positions graph
 rules
@@ -31,9 +31,10 @@ memory
 bounds
 analysis
 quantised
-budget structure importance graphs
+budget structure importance graphs latency
 search penalty
 surgery ties
+calibration
 explain
 diagram
 report

@@ -14,6 +14,7 @@ from onnxmorph.cli.options import (
     BudgetIn,
     By,
     Data,
+    DeviceIn,
     FreezeAfter,
     FreezeBefore,
     Init,
@@ -84,15 +85,19 @@ def analyze(
     only: Only = None,
     freeze_before: FreezeBefore = None,
     freeze_after: FreezeAfter = None,
+    device: DeviceIn = None,
     shape: Shapes = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what a model costs, which channels can go, and what one of each costs."""
     from onnxmorph import report
 
-    analysis = analyzed(model, shape, bounds=bounds_of(keep, only, freeze_before, freeze_after))
+    analysis = analyzed(model, shape, bounds=bounds_of(keep, only, freeze_before, freeze_after), device=device)
     with working("Counting"):
-        result = report.document(analysis) if as_json else report.analysis(analysis)
+        if as_json:
+            result: Any = {**report.document(analysis), **report.latency_document(analysis)}
+        else:
+            result = [*report.analysis(analysis), *report.latency(analysis)]
     show(result)
 
 
@@ -167,6 +172,7 @@ def shrink(
         typer.Option("--allow-empty", help="With --budget: remove whole groups too, where no output hangs on them."),
     ] = False,
     save_structure: SaveStructure = None,
+    device: DeviceIn = None,
     shape: Shapes = None,
     as_json: AsJson = False,
 ) -> None:
@@ -181,7 +187,7 @@ def shrink(
     wanted = None if budget is None else budget_of(budget)
     lives = None if structure is None else structure_of(structure)
     bounds = bounds_of(keep, only, freeze_before, freeze_after, min_width, round_to)
-    analysis = analyzed(model, shape, output, save_structure, bounds=bounds, structure=lives)
+    analysis = analyzed(model, shape, output, save_structure, bounds=bounds, structure=lives, device=device)
     with working("Shrinking"):
         how = (by or By.l1).value
         step = multiple(round_to)
@@ -205,6 +211,7 @@ def scale(
     init: InitIn = Init.preserve,
     seed: Seed = 0,
     save_structure: SaveStructure = None,
+    device: DeviceIn = None,
     shape: Shapes = None,
     as_json: AsJson = False,
 ) -> None:
@@ -214,7 +221,7 @@ def scale(
 
     wanted = budget_of(budget)
     bounds = bounds_of(keep, only, freeze_before, freeze_after, min_width, round_to)
-    analysis = analyzed(model, shape, output, save_structure, bounds=bounds)
+    analysis = analyzed(model, shape, output, save_structure, bounds=bounds, device=device)
     with working("Scaling"):
         result = surgery.scale(analysis, wanted, round_to=multiple(round_to), init=init.value, seed=seed)
     deliver(result, output, save_structure, as_json)
@@ -235,6 +242,7 @@ def expand(
     init: InitIn = Init.preserve,
     seed: Seed = 0,
     save_structure: SaveStructure = None,
+    device: DeviceIn = None,
     shape: Shapes = None,
     as_json: AsJson = False,
 ) -> None:
@@ -247,7 +255,7 @@ def expand(
 
     wanted, lives = budget_of(budget), structure_of(structure)
     bounds = bounds_of(keep, only, freeze_before, freeze_after, min_width, round_to)
-    analysis = analyzed(model, shape, output, save_structure, bounds=bounds, structure=lives)
+    analysis = analyzed(model, shape, output, save_structure, bounds=bounds, structure=lives, device=device)
     with working("Expanding"):
         result = surgery.expand(analysis, lives, wanted, round_to=multiple(round_to), init=init.value, seed=seed)
     deliver(result, output, save_structure, as_json)

@@ -74,6 +74,15 @@ FreezeBefore = Annotated[
 FreezeAfter = Annotated[
     list[str] | None, typer.Option(metavar="TENSOR", help="Keep all that depends on this tensor. Repeatable.")
 ]
+DeviceIn = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="NAME|FILE",
+        help="Add the latency on a device: one that ships with onnxmorph (l4, raspberry-pi-5 …), or a TOML file.",
+        show_default=False,
+    ),
+]
 InitIn = Annotated[
     Init,
     typer.Option(help="Weights of new channels: preserve copies live ones, fresh draws them."),

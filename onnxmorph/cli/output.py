@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import TracebackType
 from typing import Any
 
 
@@ -46,3 +47,28 @@ def working(what: str) -> Iterator[None]:
 
     with Console(stderr=True).status(f"{what} …"):
         yield
+
+
+class Meter:
+    """A bar on stderr, where that is a terminal: of work that ends after some seconds or some steps."""
+
+    def __init__(self, what: str, seconds: float, steps: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._seconds, self._steps = max(seconds, 1e-9), steps
+        columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
+        self._bar = Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)
+        self._task, self._what = self._bar.add_task(f"{what} …", total=1.0), what
+
+    def advance(self, steps: int, seconds: float) -> None:
+        """Tell how far it is."""
+        done = max(steps / self._steps, seconds / self._seconds)
+        self._bar.update(self._task, completed=min(done, 1.0), description=f"{self._what}: {steps} runs")
+
+    def __enter__(self) -> Meter:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, at: TracebackType | None) -> None:
+        self._bar.stop()

@@ -30,7 +30,7 @@ class Failure:
 
 def _failure(e: BaseException) -> Failure:
     if isinstance(e, OnnxMorphError):
-        return Failure(1, e.code, str(e))
+        return Failure(130 if e.code == "interrupted" else 1, e.code, str(e))
     if isinstance(e, UsageError):
         return Failure(2, code="usage", message=e.format_message())
     if isinstance(e, (KeyboardInterrupt, typer.Abort)):

@@ -40,16 +40,24 @@ def analyzed(
     *outputs: Path | None,
     bounds: Bounds | None = None,
     structure: Structure | None = None,
+    device: str | None = None,
 ) -> Analysis:
-    """Of the model, under the boundaries given or else the structure's; no output may overwrite its weights."""
+    """Of the model, under the boundaries given or else the structure's; no output may overwrite its weights.
+
+    With a device its costs are those of the analysis too.
+    """
     if bounds is None and structure is not None:
         bounds = structure.bounds
     shapes = dict(_shape(text) for text in shape or ())
     with working("Reading the model"):
+        from onnxmorph import latency
         from onnxmorph.analysis import analyze
         from onnxmorph.model import files_of
 
+        target = None if device is None else latency.load(device)  # a wrong name is known before the work
         analysis = analyze(model, shapes, bounds=bounds)
+        if target is not None:
+            analysis = analysis.with_costs(**latency.costs(analysis, target))
     check_outputs(files_of(analysis.graph), *outputs)
     return analysis
 

@@ -5,19 +5,27 @@ may have written, so no control character reaches a terminal and nothing in them
 """
 
 from onnxmorph.report.analysed import analysis, document, fixed_table, group_table, op_table, uncovered
+from onnxmorph.report.compared import calibration, calibration_document, comparison, comparison_document
 from onnxmorph.report.drawing import amount, cost_name, percent, plain, quantity, shorten
 from onnxmorph.report.explained import explanation, explanation_document, names, names_document
+from onnxmorph.report.latencies import latency, latency_document
 from onnxmorph.report.results import morphed, morphed_document, verification, verification_document
 
 __all__ = [
     "amount",
     "analysis",
+    "calibration",
+    "calibration_document",
+    "comparison",
+    "comparison_document",
     "cost_name",
     "document",
     "explanation",
     "explanation_document",
     "fixed_table",
     "group_table",
+    "latency",
+    "latency_document",
     "morphed",
     "morphed_document",
     "names",
