@@ -24,8 +24,9 @@ from onnxmorph.grouping import group, is_regular
 from onnxmorph.notation import Equation, Factor, Product, Sum, Term, bind, factors, parse, size_of, solve_sizes
 from onnxmorph.polynomial import Polynomial, add, multiply
 from onnxmorph.positions import count, take
-from onnxmorph.search import keep_best, select, spread, steps
+from onnxmorph.knapsack import select
 from onnxmorph.search import multiply as multiply_widths
+from onnxmorph.widths import keep_best, spread, steps
 
 REASON = 1
 

@@ -31,7 +31,8 @@ bounds
 analysis
 quantised
 budget structure importance graphs
-search penalty
+widths
+search knapsack penalty
 surgery ties
 explain
 diagram

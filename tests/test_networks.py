@@ -20,7 +20,7 @@ from laws import TOLERANCE, counted, random_cut
 from onnxmorph.analysis import Analysis, analyze
 from onnxmorph.axes import Array
 from onnxmorph.budget import Budget
-from onnxmorph.search import steps
+from onnxmorph.widths import steps
 from onnxmorph.structure import Structure
 from onnxmorph.surgery import Morphed, expand, scale, shrink, verify
 from onnxmorph.surgery.emit import emit

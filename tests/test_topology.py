@@ -26,7 +26,8 @@ from onnxmorph.axes import Array
 from onnxmorph.budget import Budget
 from onnxmorph.cli import run
 from onnxmorph.errors import BudgetError, StructureError, TopologyError
-from onnxmorph.search import multiply, steps
+from onnxmorph.search import multiply
+from onnxmorph.widths import steps
 from onnxmorph.structure import Structure
 from onnxmorph.surgery import Morphed, expand, scale, shrink, verify
 from onnxmorph.surgery.emit import emit

@@ -17,7 +17,9 @@ from onnxmorph.errors import BudgetError, StructureError, TopologyError
 from onnxmorph.importance import scores
 from onnxmorph.model import Source, save
 from onnxmorph.polynomial import Widths
-from onnxmorph.search import keep_best, multiply, select, spread
+from onnxmorph.knapsack import select
+from onnxmorph.search import multiply
+from onnxmorph.widths import Multiple, keep_best, spread
 from onnxmorph.structure import Structure
 from onnxmorph.surgery.emit import emit
 from onnxmorph.surgery.fold import Weights, fold
