@@ -109,7 +109,9 @@ def _limit(part: str) -> Limit:
         raise BudgetError(message, code="budget")
     cost, amount, unit = found[1], float(found[2]), found[3]
     if cost not in COSTS:
-        raise BudgetError(f"budget {part!r}: there is no cost {cost!r}; the costs are {', '.join(COSTS)}", code="budget-cost")
+        raise BudgetError(
+            f"budget {part!r}: there is no cost {cost!r}; the costs are {', '.join(COSTS)}", code="budget-cost"
+        )
     if not 0 < amount < 1e30:
         raise BudgetError(f"budget {part!r}: the amount must be positive and below 1e30", code="budget")
     if unit == "%":

@@ -9,7 +9,6 @@ blocks are left, the last two also start from the least widths, and the better e
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -170,7 +169,7 @@ class Knapsack:
         return widths
 
     def _stage(self, widths: Widths, allowed: Floats) -> Widths:
-        """Remove the blocks that are worth least for their price until the loads are allowed, or prices have changed."""
+        """Remove the blocks that are worth least for their price until loads are allowed, or prices have changed."""
         price = self._prices(widths, allowed)[self.owner]
         start = widths[self.owner]
         floor = start - np.maximum(start // MOST, 1)
@@ -185,11 +184,13 @@ class Knapsack:
                 np.minimum.at(row, self.owner[order[:count]], self.bottom[order[:count]])
             enough = np.flatnonzero((self.loads(rows) <= allowed).all(1))
             if not len(enough):
-                return rows[-1]
+                widths = rows[-1]
+                break
             k = int(enough[0])
             few, many = (int(counts[k - 1]) if k else few), int(counts[k])
             if many - few <= 1:
-                return rows[k]
+                widths = rows[k]
+                break
         return widths
 
     def _prices(self, widths: Widths, allowed: Floats) -> Floats:
@@ -252,7 +253,9 @@ class Knapsack:
         down, up = (m[np.argsort(-r)[:EXCHANGES]] for m, r in zip((narrower, wider), ratios, strict=True))
         less, more = (now - down.loads)[:, None], up.loads - now
         gains = down.gains[:, None] + up.gains
-        seem = (now + more - less <= 1 + 2 * np.maximum(less, 0) * np.maximum(more, 0) + 1e-3).all(2)  # a cost may be a product
+        seem = (now + more - less <= 1 + 2 * np.maximum(less, 0) * np.maximum(more, 0) + 1e-3).all(
+            2
+        )  # a cost may be a product
         one, other = np.nonzero(seem & (gains > GAIN * self.kept(widths)) & (down.groups[:, None] != up.groups))
         best = np.argsort(-gains[one, other], kind="stable")
         one, other = one[best], other[best]

@@ -52,7 +52,8 @@ class Peak:
         change = np.zeros((self.steps + 1, len(many)))
         np.add.at(change, self.born[self.bytes.rows], sizes)
         np.subtract.at(change, self.dies[self.bytes.rows] + 1, sizes)
-        return np.ceil(change.cumsum(0)[:-1].max(0, initial=0))
+        result: NDArray[np.float64] = np.ceil(change.cumsum(0)[:-1].max(0, initial=0))
+        return result
 
     def gradient(self, widths: Widths) -> NDArray[Any]:
         """The bytes that one channel of every group adds to the fullest step (the first of several), ``[groups]``."""

@@ -101,7 +101,8 @@ class Polynomial:
         """The cost at each of many widths, ``[n, groups] -> [n]``, to float64's precision."""
         rows = max(1, CHUNK // max(1, self.variables.size))
         parts = (self.each(many[i : i + rows]).sum(1) for i in range(0, len(many), rows))
-        return np.ceil(np.concatenate([np.zeros(0), *parts]))
+        result: NDArray[np.float64] = np.ceil(np.concatenate([np.zeros(0), *parts]))
+        return result
 
     def each(self, many: Widths) -> NDArray[np.float64]:
         """Every term at each of many widths, ``[n, groups] -> [n, terms]``."""

@@ -103,7 +103,9 @@ def multiply(
     below = next((omega for omega in looked if met(omega)), None)
     if below is None:
         limits = budget.absolute(analysis).items()
-        loads = np.max([sweep(analysis.costs[n], np.stack([*map(widths, looked)])) / max(most, 1e-30) for n, most in limits], 0)
+        loads = np.max(
+            [sweep(analysis.costs[n], np.stack([*map(widths, looked)])) / max(most, 1e-30) for n, most in limits], 0
+        )
         raise out_of_reach(analysis, budget, widths(looked[int(loads.argmin())]), holding(analysis, smallest))
     above = below + above / OMEGAS
     for _ in range(60):

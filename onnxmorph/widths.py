@@ -63,11 +63,13 @@ class Grid:
 
     def down(self, widths: Widths, blocks: int | Widths = 1) -> Widths:
         """So many steps narrower, or the least width."""
-        return np.maximum((-(-widths // self.step) - blocks) * self.step, np.minimum(self.low, widths))
+        result: Widths = np.maximum((-(-widths // self.step) - blocks) * self.step, np.minimum(self.low, widths))
+        return result
 
     def up(self, widths: Widths, blocks: int = 1) -> Widths:
         """So many steps wider, or the full width."""
-        return np.minimum((widths // self.step + blocks) * self.step, self.high)
+        result: Widths = np.minimum((widths // self.step + blocks) * self.step, self.high)
+        return result
 
     def blocks(self, group: int) -> Widths:
         """All widths of a group, ascending."""

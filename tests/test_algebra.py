@@ -21,10 +21,10 @@ from onnxmorph.budget import Budget, Limit
 from onnxmorph.cost import NAMES
 from onnxmorph.errors import BudgetError, RuleError
 from onnxmorph.grouping import group, is_regular
+from onnxmorph.knapsack import select
 from onnxmorph.notation import Equation, Factor, Product, Sum, Term, bind, factors, parse, size_of, solve_sizes
 from onnxmorph.polynomial import Polynomial, add, multiply
 from onnxmorph.positions import count, take
-from onnxmorph.knapsack import select
 from onnxmorph.search import multiply as multiply_widths
 from onnxmorph.widths import keep_best, spread, steps
 
@@ -582,39 +582,6 @@ def test_the_multiplier_is_the_largest_that_the_budget_allows(text: str, round_t
         assert (more[g] == widths[g]) or not budget.met(analysis, more)
     on_grid = (widths % step == 0) | (widths < step) | (widths == analysis.widths)
     assert on_grid.all()
-
-
-@settings(max_examples=60)
-@given(BUDGETS, st.sampled_from([1, 4, 8]), st.integers(0, 9))
-def test_the_selection_removes_no_more_than_the_budget_asks(text: str, round_to: int, seed: int) -> None:
-    analysis, budget = network(), Budget.parse(text)
-    scores = np.random.default_rng(seed).uniform(size=analysis.channels + 1)
-    step, full, owner = steps(analysis, round_to), analysis.widths, analysis.group_of[1:]
-    order = np.argsort(scores[1:])
-
-    def widths(removed: int) -> Array:
-        alive = np.bincount(owner[order[removed:]], minlength=len(full))
-        up = -(-alive // step) * step
-        return np.minimum(np.maximum(up, np.minimum(step, full)), full)
-
-    reach = [removed for removed in range(len(order) + 1) if budget.met(analysis, widths(removed))]
-    if not reach:
-        with pytest.raises(BudgetError, match="cannot go below"):
-            select(analysis, scores, budget, round_to)
-        return
-    copies = select(analysis, scores, budget, round_to)
-    found = np.array([copies[g.start + 1 : g.start + 1 + g.width].sum() for g in analysis.groups])
-    first = widths(reach[0])
-    assert budget.met(analysis, found) and (first <= found).all()
-    for g in np.flatnonzero(found == first):
-        more = found.copy()
-        more[g] = min(more[g] + step[g], full[g])
-        assert more[g] == found[g] or not budget.met(analysis, more)
-    assert ((found % step == 0) | (found == full)).all()
-    for each in analysis.groups:
-        own = slice(each.start + 1, each.start + 1 + each.width)
-        kept, gone = scores[own][copies[own] == 1], scores[own][copies[own] == 0]
-        assert not len(gone) or kept.min() > gone.max()
 
 
 @given(st.integers(0, 99))

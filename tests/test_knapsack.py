@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import onnx
@@ -35,7 +35,7 @@ def chain(widths: Sequence[int]) -> onnx.ModelProto:
         nodes += [node("MatMul", f"{last} w{i}", f"h{i}"), node("Relu", f"h{i}", f"r{i}")]
         last = f"r{i}"
     nodes += [node("MatMul", "r0 skip", "s"), node("Add", f"{last} s", "y")]
-    weights = [weight(f"w{i}", a, b, seed=i) for i, (a, b) in enumerate(zip(sizes, sizes[1:], strict=False))]
+    weights = [weight(f"w{i}", a, b, seed=i) for i, (a, b) in enumerate(pairwise(sizes))]
     return model(nodes, [*weights, weight("skip", sizes[1], 5)], outputs=[value("y", ["n", 5])])
 
 
@@ -206,7 +206,11 @@ def test_automatic_rounding_takes_what_the_costs_in_the_budget_reward() -> None:
     assert steps(analysis, "auto", Budget.parse("flops=50%")).tolist() == [1, 1, 1]
     both = analysis.with_costs(classic_latency=Staircase(multiples=np.array([1, 32, 8])))
     assert steps(both, "auto", Budget.parse("latency=50%,classic_latency=1s")).tolist() == [16, 32, 16]
-    assert steps(replace(both, multiple=np.array([0, 0, 6])), "auto", Budget.parse("latency=9ms")).tolist() == [16, 16, 6]
+    assert steps(replace(both, multiple=np.array([0, 0, 6])), "auto", Budget.parse("latency=9ms")).tolist() == [
+        16,
+        16,
+        6,
+    ]
     for budget in map(Budget.parse, ("latency=60%", "latency=70%,params=50%")):
         widths = widths_of(analysis, select(analysis, random_scores(analysis, 0), budget, "auto"))
         check_full(analysis, budget, Grid.of(analysis, np.full(3, 16)), widths)
@@ -231,7 +235,9 @@ def test_a_cost_that_falls_when_channels_come_is_met_there() -> None:
     analysis = on_device()
     least = min(Staircase().value(np.array(w)) for w in product((1, 4, 16), repeat=3))
     assert Staircase().value(np.array([1, 1, 1])) > least
-    widths = widths_of(analysis, select(analysis, np.ones(analysis.channels + 1), Budget.parse(f"latency={least + 1e-9}s")))
+    widths = widths_of(
+        analysis, select(analysis, np.ones(analysis.channels + 1), Budget.parse(f"latency={least + 1e-9}s"))
+    )
     assert widths.tolist() == [16, 16, 16]
     _, widths = multiply(analysis, analysis.widths, Budget.parse(f"latency={least + 1e-9}s"), "auto")
     assert widths.tolist() == [16, 16, 16]
