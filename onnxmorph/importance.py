@@ -37,7 +37,8 @@ def scores(analysis: Analysis, by: str = "magnitude", seed: int = 0, gradients: 
     Raises:
         StructureError: there is no such method, or gradients are missing, not wanted, or do not fit.
 
-    Source: Taylor scores, Molchanov et al. 2019 (arXiv 1906.10771), equation 8. The cube was measured: docs/choosing.md.
+    Source: Taylor scores, Molchanov et al. 2019 (arXiv 1906.10771), equation 8; the cube was measured
+    (docs/choosing.md).
     """
     if by not in METHODS:
         raise StructureError(f"there is no method {by!r}; the methods are {', '.join(METHODS)}", code="method")
