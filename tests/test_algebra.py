@@ -626,7 +626,8 @@ def test_budgets_survive_writing_and_reading(limits: list[Limit]) -> None:
     [("flops=2", 2), ("flops=1.5k", 1500), ("FLOPS = 2M".lower(), 2e6), ("flops=3G", 3e9), ("flops=1e3", 1e3),
      ("flops=.5T", 5e11), ("flops=1e-1", 0.1),
      ("peak_memory=64MB", 64e6), ("param_bytes=10MiB", 10 * 2**20), ("bytes_moved=3kB", 3000),
-     ("bytes_moved=3 kb", 3000), ("activation_bytes=1.5GiB", 1.5 * 2**30), ("param_bytes=7", 7), ("param_bytes=7B", 7), ("param_bytes=2M", 2e6),
+     ("bytes_moved=3 kb", 3000), ("activation_bytes=1.5GiB", 1.5 * 2**30), ("param_bytes=7", 7),
+     ("param_bytes=7B", 7), ("param_bytes=2M", 2e6),
      ("latency=3ms", 3e-3), ("latency=250 us", 250e-6), ("latency=250µs", 250e-6), ("latency=250μs", 250e-6),
      ("classic_latency=40ns", 40e-9), ("latency=1.5s", 1.5)],
 )  # fmt: skip
@@ -640,7 +641,8 @@ def test_units_of_budgets(text: str, amount: float) -> None:
     "text, code",
     [("", "budget"), ("flops", "budget"), ("flops=", "budget"), ("flops=half", "budget"), ("flops=0", "budget"),
      ("flops=0%", "budget"), ("flops=-5%", "budget"), ("flops=1.2.3", "budget"), ("flops=.", "budget"),
-     ("flops=50%;params=1", "budget"), ("flops=50%,", "budget"), ("flops=5X", "budget-unit"), ("speed=5", "budget-cost"),
+     ("flops=50%;params=1", "budget"), ("flops=50%,", "budget"), ("flops=5X", "budget-unit"),
+     ("speed=5", "budget-cost"),
      ("flops=5ms", "budget-unit"), ("flops=5MB", "budget-unit"),
      ("latency=3", "budget-unit"), ("latency=3M", "budget-unit"), ("peak_memory=3ms", "budget-unit")],
 )  # fmt: skip
