@@ -11,7 +11,7 @@ source, target, *budget = sys.argv[1:]
 analysis = onnxmorph.analyze(source)
 print(f"{len(analysis.groups)} channel groups, {analysis.removable:.1%} of the parameters are removable")
 
-small = onnxmorph.shrink(analysis, budget=budget[0] if budget else "flops=70%", by="l1")
+small = onnxmorph.shrink(analysis, budget=budget[0] if budget else "flops=70%")
 small.save(target)
 for cost in ("flops", "params"):
     before, after = (small.structure.costs[when][cost] for when in ("before", "after"))

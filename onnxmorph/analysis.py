@@ -12,7 +12,7 @@ from onnxmorph.axes import Array, Channels, Mask
 from onnxmorph.bounds import Bounds, Names, hold, numbers
 from onnxmorph.buffers import buffers_of
 from onnxmorph.cost import Sizes, Tensors, count_costs
-from onnxmorph.errors import RuleError
+from onnxmorph.errors import BoundsError, RuleError
 from onnxmorph.graph import Graph, Node, Parameter, Shape
 from onnxmorph.grouping import Grouping, group
 from onnxmorph.memory import Peak, peak
@@ -115,6 +115,15 @@ class Analysis:
         return len(self.group_of) - 1
 
     @cached_property
+    def outer(self) -> Mask:
+        """Which groups are the outer factor of an axis, as heads and norm groups are, ``[groups]``."""
+        result = np.zeros(len(self.groups), bool)
+        for rows in (rows for name in self.parameters for rows in self.rows[name] if rows is not None):
+            before = rows[:, :-1]
+            result[np.unique(self.group_of[before[before > 0]])] = True
+        return result
+
+    @cached_property
     def sizes(self) -> Sizes:
         """Numbers of positions as polynomials."""
         return Sizes(self.group_of, self.widths)
@@ -155,7 +164,7 @@ class Analysis:
     def with_costs(self, **further: Resource) -> Analysis:
         """The same analysis with further costs, which serve as prices and in budgets like any other."""
         result = replace(self, further={**self.further, **further})
-        known = ("sizes", "tensors", "_terms", "op_costs", "memory", "averages", "removable")
+        known = ("outer", "sizes", "tensors", "_terms", "op_costs", "memory", "averages", "removable")
         result.__dict__.update({name: self.__dict__[name] for name in known if name in self.__dict__})
         return result
 
@@ -215,10 +224,20 @@ def analyze_graph(graph: Graph, bounds: Bounds | None = None) -> Analysis:
 
 
 def bounded(source: Source | Analysis, bounds: Bounds | None) -> Analysis:
-    """The analysis of a model, or the given one, under these boundaries; None keeps those that it has."""
+    """The analysis of a model, or the given one, under these boundaries; None keeps those that it has.
+
+    Raises:
+        BoundsError: the analysis has further costs, which are in its groups.
+    """
     if not isinstance(source, Analysis):
         return analyze(source, bounds=bounds)
-    return source if bounds is None or bounds == source.bounds else analyze_graph(source.graph, bounds)
+    if bounds is None or bounds == source.bounds:
+        return source
+    if source.further:
+        names = ", ".join(source.further)
+        message = f"the costs added to the analysis ({names}) are in its groups; give the boundaries to `analyze` first"
+        raise BoundsError(message, code="bounds-costs")
+    return analyze_graph(source.graph, bounds)
 
 
 class _Walk:

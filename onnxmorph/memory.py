@@ -47,6 +47,15 @@ class Peak:
         """The bytes alive at the fullest step, halves rounded up."""
         return int(np.ceil(self.alive(widths).max(initial=0)))
 
+    def sweep(self, many: Widths) -> NDArray[np.float64]:
+        """The value at each of many widths, ``[n, groups] -> [n]``."""
+        sizes = self.bytes.whole.each(many).T
+        change = np.zeros((self.steps + 1, len(many)))
+        np.add.at(change, self.born[self.bytes.rows], sizes)
+        np.subtract.at(change, self.dies[self.bytes.rows] + 1, sizes)
+        result: NDArray[np.float64] = np.ceil(change.cumsum(0)[:-1].max(0, initial=0))
+        return result
+
     def gradient(self, widths: Widths) -> NDArray[Any]:
         """The bytes that one channel of every group adds to the fullest step (the first of several), ``[groups]``."""
         return self.bytes.gradient(widths, self._at(self.step(widths)))

@@ -18,7 +18,7 @@ from onnxmorph.analysis import Analysis
 from onnxmorph.axes import Array, Floats, Mask
 from onnxmorph.budget import Budget, out_of_reach
 from onnxmorph.errors import StructureError
-from onnxmorph.polynomial import Widths
+from onnxmorph.polynomial import Number, Widths
 
 LIVE = -1  # in Controller.fading
 MILESTONES = 12
@@ -26,7 +26,7 @@ SLACK = 0.02  # of a limit
 NEGLIGIBLE = 0.01  # of the first mean magnitude: where the published form calls a channel gone
 
 
-def prices(analysis: Analysis, limits: Mapping[str, int], widths: Widths, prunable: Mask) -> Floats:
+def prices(analysis: Analysis, limits: Mapping[str, Number], widths: Widths, prunable: Mask) -> Floats:
     """The price of one channel of every group, ``[groups]``, of mean 1 over the live channels of prunable groups.
 
     A limit that is met charges nothing; several that are not are weighted by log(cost / limit). So neither
@@ -44,7 +44,7 @@ def prices(analysis: Analysis, limits: Mapping[str, int], widths: Widths, prunab
         cost = analysis.costs[name].value(widths)
         if cost > most:
             each = np.where(prunable, analysis.costs[name].gradient(widths), 0).astype(float)
-            total += np.log(cost / max(most, 1)) * _mean_one(each, live)
+            total += np.log(cost / (most or 1)) * _mean_one(each, live)
     return _mean_one(total, live)
 
 
@@ -200,7 +200,7 @@ class Controller:
         """The limits at a milestone: full · (limit / full)^progress, so that every step is the same factor."""
         done = self.schedule.progress(milestone)
         return {
-            n: most if done == 1 or most >= self.full[n] else self.full[n] * (max(most, 1) / self.full[n]) ** done
+            n: most if done == 1 or most >= self.full[n] else self.full[n] * ((most or 1) / self.full[n]) ** done
             for n, most in self.limits.items()
         }
 
@@ -348,7 +348,7 @@ class Controller:
 
     def _used(self, widths: Widths) -> float:
         """The share of the budget that these widths use; of several limits the tightest."""
-        return max(self.analysis.costs[name].value(widths) / max(most, 1) for name, most in self.limits.items())
+        return max(self.analysis.costs[name].value(widths) / (most or 1) for name, most in self.limits.items())
 
     def _remove(self, channels: Array) -> None:
         if len(channels):

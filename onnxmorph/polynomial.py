@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ Widths = NDArray[np.int64]
 Number = int | float  # a float only for halves of bytes: tensors of 4-bit numbers
 Monomial = tuple[int, ...]  # variable numbers, ascending, repeated for powers
 Terms = Mapping[Monomial, Number]
+CHUNK = 1 << 22  # numbers that a sweep holds at once
 
 
 class Resource(Protocol):
@@ -24,6 +25,30 @@ class Resource(Protocol):
 
     def gradient(self, widths: Widths) -> NDArray[Any]:
         """How much one channel of every group takes at these widths, ``[groups]``."""
+
+
+@runtime_checkable
+class Stepped(Protocol):
+    """A resource that rewards multiples, as a device does whose kernels work on whole vectors."""
+
+    @property
+    def multiples(self) -> NDArray[np.int64]:
+        """The multiple that the width of every group should be, ``[groups]``; 1 where none is better than others."""
+
+
+@runtime_checkable
+class Swept(Protocol):
+    """A resource that is evaluated at many widths at once faster than one by one."""
+
+    def sweep(self, many: Widths) -> NDArray[np.float64]:
+        """How much at each of these widths, ``[n, groups] -> [n]``, to float64's precision."""
+
+
+def sweep(resource: Resource, many: Widths) -> NDArray[np.float64]:
+    """The resource at each of many widths, ``[n, groups] -> [n]``."""
+    if isinstance(resource, Swept):
+        return resource.sweep(many)
+    return np.array([resource.value(widths) for widths in many], float)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +98,21 @@ class Polynomial:
         if self.coefficients.dtype == float:
             return ceil(float(self.coefficients @ factors.astype(float).prod(1)))
         return int(self.coefficients.astype(exact) @ factors.astype(exact).prod(1))
+
+    def sweep(self, many: Widths) -> NDArray[np.float64]:
+        """The cost at each of many widths, ``[n, groups] -> [n]``, to float64's precision."""
+        rows = max(1, CHUNK // max(1, self.variables.size))
+        parts = (self.each(many[i : i + rows]).sum(1) for i in range(0, len(many), rows))
+        result: NDArray[np.float64] = np.ceil(np.concatenate([np.zeros(0), *parts]))
+        return result
+
+    def each(self, many: Widths) -> NDArray[np.float64]:
+        """Every term at each of many widths, ``[n, groups] -> [n, terms]``."""
+        padded = np.concatenate([many, np.ones((len(many), 1), np.int64)], 1).T.astype(float)
+        result = np.repeat(self.coefficients.astype(float)[:, None], len(many), 1)
+        for factors in self.variables.T:
+            result *= padded[factors]  # whole rows are picked, which is faster than single numbers
+        return result.T
 
     def gradient(self, widths: Widths) -> NDArray[Any]:
         """The price of one channel of every group at these widths, ``[groups]``."""

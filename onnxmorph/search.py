@@ -1,29 +1,16 @@
-"""Widths that meet a budget: by selection (shrink) and by a width multiplier (scale, expand)."""
+"""Widths that meet a budget by one number that multiplies them all: scale and expand."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from onnxmorph.analysis import Analysis
-from onnxmorph.axes import Array, Floats, Mask
+from onnxmorph.axes import Array, Floats
 from onnxmorph.budget import Budget, out_of_reach
-from onnxmorph.polynomial import Widths
+from onnxmorph.polynomial import Widths, sweep
+from onnxmorph.widths import Multiple, asked, holding, least, rewarded, steps
 
-
-def steps(analysis: Analysis, round_to: int) -> Widths:
-    """The multiple that every group's width is rounded to, ``[groups]``.
-
-    Groups that are an axis of a parameter on their own, or its inner factor, are rounded. What is an outer factor
-    anywhere (heads, norm groups, convolution groups) is not: a multiple of the inner factor is one already. A
-    multiple that the analysis's bounds give a group goes first.
-    """
-    result = np.ones(len(analysis.groups), np.int64)
-    columns = [rows for name in analysis.parameters for rows in analysis.rows[name] if rows is not None]
-    for rows in columns:
-        result[np.unique(analysis.group_of[rows[:, -1][rows[:, -1] > 0]])] = round_to
-    for outer in (rows[:, :-1] for rows in columns if rows.shape[1] > 1):
-        result[np.unique(analysis.group_of[outer[outer > 0]])] = 1
-    return np.where(analysis.multiple > 0, analysis.multiple, result)
+OMEGAS = 128  # multipliers that are looked at between the smallest and the largest
 
 
 def _round(widths: Array, step: Widths, low: Widths, high: Widths | None) -> Widths:
@@ -31,17 +18,6 @@ def _round(widths: Array, step: Widths, low: Widths, high: Widths | None) -> Wid
     down = np.where(widths >= step, widths // step * step, low)
     down = np.maximum(down, low)
     return down if high is None else np.where(widths >= high, high, np.minimum(down, high))
-
-
-def _least(analysis: Analysis, step: Widths) -> Widths:
-    """The least widths that bounds ask for, rounded up; the whole group where it is narrower. 1 where none is."""
-    up = -(-analysis.minimum // step) * step
-    return np.where(analysis.minimum > 1, np.minimum(up, analysis.widths), 1)
-
-
-def _floor(analysis: Analysis, step: Widths) -> Widths:
-    """The smallest width of every group: one step or the least allowed, or the whole group where it is narrower."""
-    return np.maximum(np.minimum(step, analysis.widths), _least(analysis, step))
 
 
 def fill(
@@ -73,28 +49,43 @@ def fill(
     return widths
 
 
+def free(analysis: Analysis, widths: Widths, budget: Budget, step: Widths, high: Widths | None) -> Widths:
+    """Widen every group to the next multiple that a cost rewards, where no limited cost rises."""
+    widths, resources = widths.copy(), budget.resources(analysis).values()
+    better = np.lcm(step, rewarded(analysis, budget))
+    for g in np.flatnonzero((better > step) & (widths > 0)):
+        wider = widths.copy()
+        wider[g] = -(-widths[g] // better[g]) * better[g]
+        wider[g] = wider[g] if high is None else min(wider[g], high[g])
+        if wider[g] > widths[g] and all(r.value(wider) <= r.value(widths) for r in resources):
+            widths = wider
+    return widths
+
+
 def multiply(
-    analysis: Analysis, base: Widths, budget: Budget, round_to: int = 1, grow: bool = True
+    analysis: Analysis, base: Widths, budget: Budget, round_to: Multiple = 1, grow: bool = True
 ) -> tuple[float, Widths]:
-    """The largest width multiplier whose rounded widths satisfy the budget, and these widths.
+    """The largest width multiplier found whose rounded widths satisfy the budget, and these widths.
 
     What rounding left over is then spent on the groups that rounding cut most. Groups that are one channel
-    wide in the model do not grow, and empty ones stay empty.
+    wide in the model do not grow, and empty ones stay empty. Where a cost rises although widths fall, multipliers
+    between those that are looked at may be missed; the widths satisfy the budget in any case.
 
     Args:
         analysis: of the original model.
         base: the widths to be multiplied, ``[groups]``.
         budget: the limits.
-        round_to: widths become multiples of this, where the group is no outer factor.
+        round_to: widths become multiples of this, where the group is no outer factor; ``auto``: what costs reward.
         grow: whether widths may exceed those of the model.
 
     Raises:
-        BudgetError: even the smallest widths cost more.
+        BudgetError: no multiplier was found whose widths cost so little.
 
     Source: MorphNet (arXiv 1711.06798), Algorithm 1, step 3.
     """
-    step = steps(analysis, round_to)
-    low = np.where(base == 0, 0, np.maximum(np.minimum(_floor(analysis, step), base), _least(analysis, step)))
+    step = steps(analysis, round_to, budget)
+    smallest = least(analysis, step)
+    low = np.where(base == 0, 0, np.maximum(np.minimum(smallest, base), asked(analysis, step)))
     held = (analysis.widths == 1) | (base == 0)
 
     def widths(omega: float) -> Widths:
@@ -102,83 +93,25 @@ def multiply(
         high = None if grow else analysis.widths
         return np.where(held, np.minimum(base, 1), _round(raw, step, low, high))
 
-    if not budget.met(analysis, widths(0.0)):
-        raise out_of_reach(analysis, budget, widths(0.0))
-    below, above = 0.0, 1.0
-    while budget.met(analysis, widths(above)) and above < 1e6:
-        below, above = above, above * 2
-        if not grow and (widths(below) >= analysis.widths).all():
-            break
+    def met(omega: float) -> bool:
+        return budget.met(analysis, widths(omega))
+
+    above = 1.0
+    while above < 1e6 and (met(above) or met(above / 2)) and (grow or (widths(above) < analysis.widths).any()):
+        above *= 2
+    looked = [*(above * np.arange(OMEGAS, 0, -1) / OMEGAS).tolist(), 0.0]
+    below = next((omega for omega in looked if met(omega)), None)
+    if below is None:
+        limits = budget.absolute(analysis).items()
+        loads = np.max(
+            [sweep(analysis.costs[n], np.stack([*map(widths, looked)])) / max(most, 1e-30) for n, most in limits], 0
+        )
+        raise out_of_reach(analysis, budget, widths(looked[int(loads.argmin())]), holding(analysis, smallest))
+    above = below + above / OMEGAS
     for _ in range(60):
         middle = (below + above) / 2
-        below, above = (middle, above) if budget.met(analysis, widths(middle)) else (below, middle)
+        below, above = (middle, above) if met(middle) else (below, middle)
     found = widths(below)
     high = analysis.widths if not grow else np.where(held, found, np.iinfo(np.int64).max // 2)
-    return below, fill(analysis, found, budget, step, high, (base * below - found) / np.maximum(found, 1))
-
-
-def select(
-    analysis: Analysis, scores: Floats, budget: Budget, round_to: int = 1, may_empty: Mask | None = None
-) -> Array:
-    """Remove the channels with the lowest scores, over all groups, until the budget is met.
-
-    Args:
-        analysis: of the model.
-        scores: ``[channels + 1]``, comparable across groups; ``scores[0]`` is not read.
-        budget: the limits.
-        round_to: widths become multiples of this, where the group is no outer factor.
-        may_empty: the groups that may lose all their channels, ``[groups]``; none if not given.
-
-    Returns:
-        copies, ``[channels + 1]`` of zeros and ones.
-
-    Raises:
-        BudgetError: even one step of every group costs more.
-    """
-    step = steps(analysis, round_to)
-    low, full, owner = _floor(analysis, step), analysis.widths, analysis.group_of[1:]
-    low = low if may_empty is None else np.where(may_empty, 0, low)
-    order = np.argsort(scores[1:], kind="stable")
-
-    def widths(removed: int) -> Widths:
-        alive = np.bincount(owner[order[removed:]], minlength=len(full))
-        return np.asarray(np.minimum(np.maximum(-(-alive // step) * step, low), full))
-
-    if not budget.met(analysis, widths(len(order))):
-        raise out_of_reach(analysis, budget, widths(len(order)))
-    few, many = -1, len(order)  # `few` removed are too few, `many` are enough
-    while many - few > 1:
-        middle = (few + many) // 2
-        few, many = (few, middle) if budget.met(analysis, widths(middle)) else (middle, many)
-    chosen = widths(many)
-    last = np.zeros(len(full))
-    np.maximum.at(last, owner[order[:many]], np.arange(many, dtype=float))  # the best channel lost, per group
-    chosen = fill(analysis, chosen, budget, step, full, last)
-    return keep_best(analysis, scores, chosen)
-
-
-def keep_best(analysis: Analysis, scores: Floats, widths: Widths) -> Array:
-    """Copies that keep the ``widths[g]`` channels with the highest scores of every group, ``[channels + 1]``."""
-    copies = np.zeros(analysis.channels + 1, np.int64)
-    copies[0] = 1
-    for group, width in zip(analysis.groups, widths, strict=True):
-        own = scores[group.start + 1 : group.start + 1 + group.width]
-        copies[group.start + 1 + np.argsort(-own, kind="stable")[:width]] = 1
-    return copies
-
-
-def spread(analysis: Analysis, copies: Array, widths: Widths) -> Array:
-    """Copies that widen every group to ``widths[g]``, its live channels copied equally often (give or take one).
-
-    A group without live channels has nothing to copy and stays empty.
-    """
-    result = copies.copy()
-    for group, width in zip(analysis.groups, widths, strict=True):
-        own = slice(group.start + 1, group.start + 1 + group.width)
-        live = np.flatnonzero(copies[own])
-        if not len(live):
-            continue
-        if width < len(live):
-            live = live[:width]
-        result[own] = np.bincount(live[np.arange(width) % len(live)], minlength=group.width)
-    return result
+    wish = (base * below - found) / np.maximum(found, 1)
+    return below, free(analysis, fill(analysis, found, budget, step, high, wish), budget, step, high)

@@ -17,15 +17,15 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxmorph.analysis import Analysis, analyze
 from onnxmorph.axes import Array, Channels, Labels, product, stack
-from onnxmorph.budget import Budget, Limit
-from onnxmorph.cost import NAMES
+from onnxmorph.budget import COSTS, Budget, Limit
 from onnxmorph.errors import BudgetError, RuleError
 from onnxmorph.grouping import group, is_regular
+from onnxmorph.knapsack import select
 from onnxmorph.notation import Equation, Factor, Product, Sum, Term, bind, factors, parse, size_of, solve_sizes
 from onnxmorph.polynomial import Polynomial, add, multiply
 from onnxmorph.positions import count, take
-from onnxmorph.search import keep_best, select, spread, steps
 from onnxmorph.search import multiply as multiply_widths
+from onnxmorph.widths import keep_best, spread, steps
 
 REASON = 1
 
@@ -583,39 +583,6 @@ def test_the_multiplier_is_the_largest_that_the_budget_allows(text: str, round_t
     assert on_grid.all()
 
 
-@settings(max_examples=60)
-@given(BUDGETS, st.sampled_from([1, 4, 8]), st.integers(0, 9))
-def test_the_selection_removes_no_more_than_the_budget_asks(text: str, round_to: int, seed: int) -> None:
-    analysis, budget = network(), Budget.parse(text)
-    scores = np.random.default_rng(seed).uniform(size=analysis.channels + 1)
-    step, full, owner = steps(analysis, round_to), analysis.widths, analysis.group_of[1:]
-    order = np.argsort(scores[1:])
-
-    def widths(removed: int) -> Array:
-        alive = np.bincount(owner[order[removed:]], minlength=len(full))
-        up = -(-alive // step) * step
-        return np.minimum(np.maximum(up, np.minimum(step, full)), full)
-
-    reach = [removed for removed in range(len(order) + 1) if budget.met(analysis, widths(removed))]
-    if not reach:
-        with pytest.raises(BudgetError, match="cannot go below"):
-            select(analysis, scores, budget, round_to)
-        return
-    copies = select(analysis, scores, budget, round_to)
-    found = np.array([copies[g.start + 1 : g.start + 1 + g.width].sum() for g in analysis.groups])
-    first = widths(reach[0])
-    assert budget.met(analysis, found) and (first <= found).all()
-    for g in np.flatnonzero(found == first):
-        more = found.copy()
-        more[g] = min(more[g] + step[g], full[g])
-        assert more[g] == found[g] or not budget.met(analysis, more)
-    assert ((found % step == 0) | (found == full)).all()
-    for each in analysis.groups:
-        own = slice(each.start + 1, each.start + 1 + each.width)
-        kept, gone = scores[own][copies[own] == 1], scores[own][copies[own] == 0]
-        assert not len(gone) or kept.min() > gone.max()
-
-
 @given(st.integers(0, 99))
 def test_widths_are_kept_by_score_and_spread_evenly(seed: int) -> None:
     analysis, rng = network(), np.random.default_rng(seed)
@@ -638,7 +605,7 @@ def test_the_network_of_these_tests_has_the_groups_it_says() -> None:
 
 LIMITS = st.builds(
     Limit,
-    st.sampled_from(NAMES),
+    st.sampled_from(COSTS),
     st.one_of(st.integers(1, 200).map(lambda n: n / 100), st.integers(1, 10**12).map(float)),
     st.booleans(),
 )
@@ -657,22 +624,48 @@ def test_budgets_survive_writing_and_reading(limits: list[Limit]) -> None:
 @pytest.mark.parametrize(
     "text, amount",
     [("flops=2", 2), ("flops=1.5k", 1500), ("FLOPS = 2M".lower(), 2e6), ("flops=3G", 3e9), ("flops=1e3", 1e3),
-     ("flops=.5T", 5e11), ("flops=1e-1", 0.1)],
+     ("flops=.5T", 5e11), ("flops=1e-1", 0.1),
+     ("peak_memory=64MB", 64e6), ("param_bytes=10MiB", 10 * 2**20), ("bytes_moved=3kB", 3000),
+     ("bytes_moved=3 kb", 3000), ("activation_bytes=1.5GiB", 1.5 * 2**30), ("param_bytes=7", 7),
+     ("param_bytes=7B", 7), ("param_bytes=2M", 2e6),
+     ("latency=3ms", 3e-3), ("latency=250 us", 250e-6), ("latency=250µs", 250e-6), ("latency=250μs", 250e-6),
+     ("classic_latency=40ns", 40e-9), ("latency=1.5s", 1.5)],
 )  # fmt: skip
 def test_units_of_budgets(text: str, amount: float) -> None:
-    assert Budget.parse(text).limits == (Limit("flops", amount, False),)
+    found = Budget.parse(text)
+    assert found.limits == (Limit(text.partition("=")[0].strip(), pytest.approx(amount), False),)
+    assert Budget.parse(str(found)).limits[0].amount == pytest.approx(amount)
 
 
 @pytest.mark.parametrize(
     "text, code",
     [("", "budget"), ("flops", "budget"), ("flops=", "budget"), ("flops=half", "budget"), ("flops=0", "budget"),
      ("flops=0%", "budget"), ("flops=-5%", "budget"), ("flops=1.2.3", "budget"), ("flops=.", "budget"),
-     ("flops=50%;params=1", "budget"), ("flops=50%,", "budget"), ("flops=5X", "budget"), ("speed=5", "budget-cost")],
+     ("flops=50%;params=1", "budget"), ("flops=50%,", "budget"), ("flops=5X", "budget-unit"),
+     ("speed=5", "budget-cost"),
+     ("flops=5ms", "budget-unit"), ("flops=5MB", "budget-unit"),
+     ("latency=3", "budget-unit"), ("latency=3M", "budget-unit"), ("peak_memory=3ms", "budget-unit")],
 )  # fmt: skip
 def test_a_budget_that_cannot_be_read_is_refused(text: str, code: str) -> None:
     with pytest.raises(BudgetError) as caught:
         Budget.parse(text)
     assert caught.value.code == code
+
+
+def test_a_latency_without_a_unit_is_asked_for_one() -> None:
+    with pytest.raises(BudgetError, match="write a unit behind 3: one of ns, us, µs, ms, s"):
+        Budget.parse("flops=50%,latency=3")
+
+
+def test_a_latency_needs_a_device_and_is_not_rounded() -> None:
+    budget = Budget.parse("latency=50%")
+    for ask in (budget.absolute, budget.resources):
+        with pytest.raises(BudgetError, match="--device") as caught:
+            ask(network())
+        assert caught.value.code == "budget-device"
+    seconds = network().with_costs(latency=Polynomial.of({(0,): 0.5, (): 0.25}))
+    assert budget.absolute(seconds) == {"latency": seconds.costs["latency"].value(seconds.widths) / 2}
+    assert Budget.parse("latency=2.5ms").absolute(seconds) == {"latency": 0.0025}
 
 
 def test_the_tightest_of_several_limits_holds() -> None:

@@ -20,9 +20,9 @@ from onnxmorph.axes import Array
 from onnxmorph.budget import Budget
 from onnxmorph.errors import BoundsError, BudgetError, StructureError
 from onnxmorph.graph import Node
-from onnxmorph.search import steps
 from onnxmorph.surgery import Morphed
 from onnxmorph.surgery.verify import random_inputs, run_session
+from onnxmorph.widths import steps
 from structures import STRUCTURES
 from tiny import convnet, mlp, model, node, value, weight
 

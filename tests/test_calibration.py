@@ -64,7 +64,7 @@ def synthetic(analysis: Analysis, count: int = 60, seed: int = 0) -> tuple[Runs,
     widths = np.array([variant(analysis, seed, n) for n in range(count)])
     cost = predictor(analysis, found, 1e-6, truth)
     network = Network("net", (), truth, 1e-6)
-    return Runs(widths, cost.values(widths), cost.per_kernel(widths)), MACHINE.with_network(
+    return Runs(widths, cost.sweep(widths), cost.per_kernel(widths)), MACHINE.with_network(
         key_of(analysis, found), network
     )
 
@@ -76,7 +76,7 @@ def test_a_machine_that_obeys_the_features_is_learnt(analysis: Analysis, told: b
     seen = seen if told else replace(seen, kernels=None)
     found = kernels(analysis)
     cost = predictor(analysis, found, *fit(kinds(analysis, found), seen, {}))
-    assert cost.values(unseen.widths) == pytest.approx(unseen.seconds, rel=0.02)
+    assert cost.sweep(unseen.widths) == pytest.approx(unseen.seconds, rel=0.02)
     if told:
         assert cost.per_kernel(unseen.widths) == pytest.approx(unseen.kernels, rel=0.1)
 
@@ -86,7 +86,7 @@ def test_a_few_runs_of_a_busy_machine_do_not_spoil_the_fit(analysis: Analysis) -
     busy = runs.seconds * np.where(np.arange(60) % 10 == 1, 3.0, 1.0)
     found = kernels(analysis)
     cost = predictor(analysis, found, *fit(kinds(analysis, found), replace(runs, seconds=busy, kernels=None), {}))
-    off = np.abs(cost.values(runs.widths) / runs.seconds - 1)
+    off = np.abs(cost.sweep(runs.widths) / runs.seconds - 1)
     assert np.median(off) < 0.02 and off.max() < 0.1
 
 
@@ -96,7 +96,7 @@ def test_what_is_known_carries_a_fit_of_few_runs(analysis: Analysis) -> None:
     found = kernels(analysis)
     prior = there.coefficients("another network")[1]
     with_prior, without = (
-        predictor(analysis, found, *fit(kinds(analysis, found), few, known)).values(runs.widths) / runs.seconds - 1
+        predictor(analysis, found, *fit(kinds(analysis, found), few, known)).sweep(runs.widths) / runs.seconds - 1
         for known in (prior, {})
     )
     assert np.abs(with_prior).max() < 0.5 * np.abs(without).max()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -54,6 +55,13 @@ def test_shrinking_without_training(trained: Path, tmp_path: Path) -> None:
     before, after = (onnxmorph.analyze(p) for p in (trained / "small.onnx", tmp_path / "smaller.onnx"))
     share = after.costs["flops"].value(after.widths) / before.costs["flops"].value(before.widths)
     assert 0.6 < share <= 0.7
+
+
+def test_shrinking_by_taylor(tmp_path: Path) -> None:
+    printed = run("shrink_by_taylor.py", tmp_path)
+    assert "by taylor: widths" in printed
+    with np.load(tmp_path / "gradients.npz") as found:
+        assert found.keys() >= onnxmorph.analyze(tmp_path / "model.onnx").parameters.keys()
 
 
 def test_every_example_is_run_here() -> None:

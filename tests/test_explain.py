@@ -16,7 +16,6 @@ import pytest
 import zoo
 from exported import exported
 from onnxmorph.analysis import Analysis, analyze
-from onnxmorph.cost import NAMES
 from onnxmorph.diagram import diagram, dot, svg
 from onnxmorph.errors import OnnxMorphError
 from onnxmorph.explain import Chain, explain, way
@@ -106,7 +105,7 @@ def test_a_chain_goes_by_the_ops_between() -> None:
     (group,) = explain(analysis, "k1:0").groups
     ways = {f"{m.tensor}:{m.axis}": [step.node for step in m.chain] for m in group.members}
     assert ways["scale:0"] == ["first", "norm"] and ways["k2:1"] == ["first", "norm", "act", "second"]
-    assert group.price == {n: analysis.costs[n].gradient(analysis.widths)[0] for n in NAMES}
+    assert group.price == {n: analysis.costs[n].gradient(analysis.widths)[0] for n in analysis.costs}
     assert [op for op, _ in group.ops] == ["Conv", "BatchNormalization", "Relu", "Conv"]
     one, other = analysis.groups[0].members[1], analysis.groups[0].members[-1]
     assert [step.node for step in way(analysis, analysis.groups[0], one, other)] == ["norm", "act", "second"]

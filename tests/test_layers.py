@@ -32,7 +32,8 @@ bounds
 analysis
 quantised
 budget structure importance graphs latency
-search penalty
+widths
+search knapsack penalty
 surgery ties
 calibration
 explain

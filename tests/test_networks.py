@@ -20,11 +20,11 @@ from laws import TOLERANCE, counted, random_cut
 from onnxmorph.analysis import Analysis, analyze
 from onnxmorph.axes import Array
 from onnxmorph.budget import Budget
-from onnxmorph.search import steps
 from onnxmorph.structure import Structure
 from onnxmorph.surgery import Morphed, expand, scale, shrink, verify
 from onnxmorph.surgery.emit import emit
 from onnxmorph.surgery.verify import random_inputs, relative, run_session
+from onnxmorph.widths import steps
 
 ENDS = "graph-input graph-output"
 CONV = f"{ENDS} positions"  # kernel windows and images

@@ -26,12 +26,13 @@ from onnxmorph.axes import Array
 from onnxmorph.budget import Budget
 from onnxmorph.cli import run
 from onnxmorph.errors import BudgetError, StructureError, TopologyError
-from onnxmorph.search import multiply, steps
+from onnxmorph.search import multiply
 from onnxmorph.structure import Structure
 from onnxmorph.surgery import Morphed, expand, scale, shrink, verify
 from onnxmorph.surgery.emit import emit
 from onnxmorph.surgery.topology import survey
 from onnxmorph.surgery.verify import random_inputs, relative, run_session
+from onnxmorph.widths import steps
 from structures import STRUCTURES
 from tiny import integers, mlp, model, node, value, weight
 

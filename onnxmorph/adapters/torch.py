@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from onnxmorph.adapters.torch_gradients import gradients
 from onnxmorph.adapters.torch_probe import Place, Probe, locked_groups, silenced_groups
 from onnxmorph.adapters.torch_resize import Hook, load_weights, resize, tensors
 from onnxmorph.adapters.torch_slices import Magnitudes, Slices
@@ -21,7 +22,7 @@ from onnxmorph.errors import BoundsError, BudgetError, StructureError
 from onnxmorph.penalty import Controller, Schedule
 from onnxmorph.structure import Structure
 
-__all__ = ["Morph", "load_weights", "resize"]
+__all__ = ["Morph", "gradients", "load_weights", "resize"]
 
 OFTEN = 10  # steps
 METHODS = {"proximal": "rms", "loss": "max"}  # and how several scales of one channel combine there

@@ -173,9 +173,7 @@ def learn(analysis: Analysis, found: tuple[Kernel, ...], of: Network, known: Mac
     _, prior = known.with_network(key_of(analysis, found), replace(of, coefficients={})).coefficients("")
     held = np.arange(len(runs)) % HELD_OUT == HELD_OUT - 1
     overhead, coefficients = fit(each, runs.part(~held), prior)
-    error = np.abs(
-        predictor(analysis, found, overhead, coefficients).values(runs.widths[held]) / runs.seconds[held] - 1
-    )
+    error = np.abs(predictor(analysis, found, overhead, coefficients).sweep(runs.widths[held]) / runs.seconds[held] - 1)
     overhead, coefficients = fit(each, runs, prior)
     return replace(
         of,

@@ -7,8 +7,8 @@ import onnx_ir as ir
 
 from onnxmorph.analysis import Analysis
 from onnxmorph.polynomial import Widths
-from onnxmorph.search import keep_best, steps
 from onnxmorph.surgery.emit import emit
+from onnxmorph.widths import keep_best, steps
 
 NARROWEST = 0.1  # of the full widths
 APART = 0.6  # how far groups differ from each other, in log width

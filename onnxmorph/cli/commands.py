@@ -13,10 +13,12 @@ from onnxmorph.cli.options import (
     AsJson,
     BudgetIn,
     By,
+    ByIn,
     Data,
     DeviceIn,
     FreezeAfter,
     FreezeBefore,
+    GradientsIn,
     Init,
     InitIn,
     Keep,
@@ -32,7 +34,16 @@ from onnxmorph.cli.options import (
     UsageError,
 )  # fmt: skip
 from onnxmorph.cli.output import show, working
-from onnxmorph.cli.steps import analyzed, bounds_of, budget_of, check_outputs, deliver, multiple, structure_of
+from onnxmorph.cli.steps import (
+    analyzed,
+    bounds_of,
+    budget_of,
+    check_outputs,
+    deliver,
+    gradients_of,
+    multiple,
+    structure_of,
+)
 from onnxmorph.errors import OnnxMorphError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -154,12 +165,12 @@ def shrink(
         str | None,
         typer.Option(
             metavar="COST=AMOUNT",
-            help="Remove the channels that matter least until this holds, e.g. flops=50% or params=1.2M,flops=1G.",
+            help="Remove the channels that matter least for their cost until this holds: flops=50%, or several as "
+            "params=1.2M,peak_memory=64MB.",
         ),
     ] = None,
-    by: Annotated[
-        By | None, typer.Option(help="With --budget: how channels are ranked, l1 if not given.", show_default=False)
-    ] = None,
+    by: ByIn = None,
+    gradients: GradientsIn = None,
     seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="With --budget: seed of --by random.")] = None,
     round_to: RoundTo = None,
     min_width: MinWidth = None,
@@ -179,9 +190,16 @@ def shrink(
     """Remove channels and keep the trained weights of the others."""
     if (structure is None) == (budget is None):
         raise UsageError("Give either --structure or --budget.")
-    if structure is not None and (by is not None or seed is not None or allow_empty):
-        raise UsageError("--by, --seed and --allow-empty choose channels for a --budget; a --structure chose them.")
-    check_outputs([model, structure], output, save_structure)
+    if structure is not None and (by is not None or gradients is not None or seed is not None or allow_empty):
+        message = (
+            "--by, --gradients, --seed and --allow-empty choose channels for a --budget; a --structure chose them."
+        )
+        raise UsageError(message)
+    if (by is By.taylor) != (gradients is not None):
+        raise UsageError(
+            "--by taylor and --gradients FILE.npz go together: docs/choosing.md says how to write the file."
+        )
+    check_outputs([model, structure, gradients], output, save_structure)
     from onnxmorph import surgery
 
     wanted = None if budget is None else budget_of(budget)
@@ -189,10 +207,15 @@ def shrink(
     bounds = bounds_of(keep, only, freeze_before, freeze_after, min_width, round_to)
     analysis = analyzed(model, shape, output, save_structure, bounds=bounds, structure=lives, device=device)
     with working("Shrinking"):
-        how = (by or By.l1).value
-        step = multiple(round_to)
         result = surgery.shrink(
-            analysis, lives, budget=wanted, by=how, seed=seed or 0, round_to=step, allow_empty=allow_empty
+            analysis,
+            lives,
+            budget=wanted,
+            by=(by or By.magnitude).value,
+            seed=seed or 0,
+            gradients=None if gradients is None else gradients_of(gradients),
+            round_to=multiple(round_to),
+            allow_empty=allow_empty,
         )
     deliver(result, output, save_structure, as_json)
 

@@ -13,11 +13,13 @@ UsageError: Any = typer.BadParameter.__mro__[1]
 
 
 class By(StrEnum):
-    """Ways to rank channels."""
+    """Ways to score channels."""
 
+    magnitude = "magnitude"
     l1 = "l1"
     l2 = "l2"
     bn = "bn"
+    taylor = "taylor"
     random = "random"
 
 
@@ -44,16 +46,24 @@ BudgetIn = Annotated[
     str,
     typer.Option(
         metavar="COST=AMOUNT",
-        help="At most this: flops=50%, or params=1.2M,flops=1G. Costs: flops, macs, params, activations, "
-        "classic_flops, classic_params. Shares are of MODEL.",
+        help="At most this: flops=50%, or several: params=1.2M,peak_memory=64MB. Costs: flops, macs, params, "
+        "param_bytes, activations, activation_bytes, bytes_moved, peak_memory, classic_flops, classic_params; "
+        "with --device also latency=3ms, classic_latency. Shares are of MODEL.",
     ),
+]
+ByIn = Annotated[
+    By | None, typer.Option(help="With --budget: how channels are scored, magnitude if not given.", show_default=False)
+]
+GradientsIn = Annotated[
+    Path | None, typer.Option(metavar="FILE.npz", help="With --by taylor: gradients by parameter name.")
 ]
 RoundTo = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="[PATTERN=]N",
-        help="Make widths multiples of N; PATTERN= those of the groups of tensors, nodes or groups that match. "
-        "Repeatable. Heads, norm groups and convolution groups go whole in any case.",
+        metavar="[PATTERN=]N|auto",
+        help="Make widths multiples of N, or with auto of what the costs in the budget reward; PATTERN= those of the "
+        "groups of tensors, nodes or groups that match. Repeatable. Heads, norm groups and convolution groups go whole "
+        "in any case.",
     ),
 ]
 MinWidth = Annotated[

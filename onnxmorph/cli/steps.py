@@ -74,6 +74,7 @@ def _shape(text: str) -> tuple[str, tuple[int, ...]]:
 
 
 Patterns = Sequence[str] | None
+AUTO = "auto"
 
 
 def bounds_of(
@@ -87,7 +88,7 @@ def bounds_of(
     """From options; None where none is given. A multiple for all groups is no boundary but an aim of the search."""
     from onnxmorph.bounds import Bounds
 
-    least, multiples = _numbers("--min-width", min_width), _numbers("--round-to", round_to)
+    least, multiples = _numbers("--min-width", min_width), _numbers("--round-to", _patterned(round_to))
     multiples.pop("", None)
     if "" in least:
         least = {"*": least.pop(""), **least}
@@ -95,9 +96,14 @@ def bounds_of(
     return bounds if bounds else None
 
 
-def multiple(round_to: Patterns) -> int:
-    """What widths are multiples of, where no pattern says otherwise."""
-    return _numbers("--round-to", round_to).get("", 1)
+def multiple(round_to: Patterns) -> int | str:
+    """What widths are multiples of, where no pattern says otherwise; of several the last counts."""
+    whole = [text for text in round_to or () if "=" not in text]
+    return AUTO if whole[-1:] == [AUTO] else _numbers("--round-to", whole).get("", 1)
+
+
+def _patterned(round_to: Patterns) -> Patterns:
+    return [text for text in round_to or () if text != AUTO]
 
 
 def _numbers(option: str, given: Patterns) -> dict[str, int]:
@@ -106,7 +112,8 @@ def _numbers(option: str, given: Patterns) -> dict[str, int]:
     for text in given or ():
         pattern, equals, number = text.rpartition("=")
         if not number.isdecimal() or int(number) < 1 or bool(equals) != bool(pattern):
-            raise UsageError(f"{option} {text}: write N or PATTERN=N, N a whole number from 1.")
+            also = ", or auto" if option == "--round-to" else ""
+            raise UsageError(f"{option} {text}: write N or PATTERN=N, N a whole number from 1{also}.")
         found[pattern] = int(number)
     return found
 
@@ -120,6 +127,13 @@ def budget_of(text: str) -> Any:
         return Budget.parse(text)
     except BudgetError as e:
         raise UsageError(str(e)) from None
+
+
+def gradients_of(path: Path) -> Any:
+    """From a file."""
+    from onnxmorph.importance import load_gradients
+
+    return load_gradients(path)
 
 
 def structure_of(path: Path) -> Structure:

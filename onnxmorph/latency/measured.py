@@ -61,13 +61,13 @@ class Measured:
             result[:, kind.members] = sum((w * features[f]() for f, w in weights.items()), np.zeros(1))
         return result if np.ndim(widths) > 1 else result[0]
 
-    def values(self, widths: Widths) -> Floats:
+    def sweep(self, many: Widths) -> Floats:
         """Seconds at several widths, ``[variants, groups]`` to ``[variants]``."""
-        return self.overhead + np.asarray(self.per_kernel(widths).sum(-1))
+        return self.overhead + np.asarray(self.per_kernel(many).sum(-1))
 
     def value(self, widths: Widths) -> float:
         """Seconds at these widths, ``[groups]``."""
-        return float(self.values(np.asarray(widths)[None])[0])
+        return float(self.sweep(np.asarray(widths)[None])[0])
 
     def gradient(self, widths: Widths) -> Floats:
         """Seconds that a channel of every group takes, ``[groups]``: of a step down, to the next multiple, its mean.
@@ -78,7 +78,7 @@ class Measured:
         step = np.where(widths % self.multiples == 0, self.multiples, widths % self.multiples)
         step = np.minimum(step, widths)
         fewer = widths - np.diag(step)
-        saved = self.value(widths) - self.values(fewer)
+        saved = self.value(widths) - self.sweep(fewer)
         return np.maximum(saved, 0.0) / np.maximum(step, 1)
 
     @cached_property
@@ -93,7 +93,7 @@ class Measured:
             window = np.arange(max(1, self.full[g] - WINDOW), self.full[g] + 1)
             many = np.repeat(self.full[None], len(window), 0)
             many[:, g] = window
-            excess = _above_hull(window, self.values(many))
+            excess = _above_hull(window, self.sweep(many))
             if excess.mean() <= NEGLIGIBLE * self.value(self.full) / len(self.full):
                 continue
             waste = {q: excess[window % q == 0].mean() for q in CANDIDATES if (window % q == 0).any()}
@@ -143,7 +143,4 @@ def predictor(
     each = kinds(analysis, found)
     unknown = tuple(k.name for k in each if k.name not in coefficients)
     weights = tuple(coefficients.get(k.name, coefficients.get(ANY, {})) for k in each)
-    free = np.ones(len(analysis.groups), bool)
-    for rows in (rows for name in analysis.parameters for rows in analysis.rows[name] if rows is not None):
-        free[np.unique(analysis.group_of[rows[:, :-1][rows[:, :-1] > 0]])] = False
-    return Measured(found, each, weights, overhead, own, unknown, analysis.widths, free)
+    return Measured(found, each, weights, overhead, own, unknown, analysis.widths, ~analysis.outer)

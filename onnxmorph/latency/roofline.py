@@ -49,6 +49,12 @@ class Roofline:
         """Seconds at these widths, ``[groups]``."""
         return float(self.per_kernel(widths)[0].sum())
 
+    def sweep(self, many: Widths) -> Floats:
+        """Seconds at several widths, ``[variants, groups]`` to ``[variants]``."""
+        moved = self.bytes.values(many)
+        slower = np.maximum(self.flops.values(many) / self.peak, moved / self.bandwidth)
+        return np.asarray((slower + self.overhead * (moved > 0)).sum(-1), float)
+
     def gradient(self, widths: Widths) -> Floats:
         """Seconds that one channel of every group takes on the sides that bind, ``[groups]``."""
         compute, memory, _ = self.sides(widths)
@@ -87,8 +93,5 @@ def _multiples(analysis: Analysis, device: Device, found: tuple[Kernel, ...]) ->
                 if rows is not None:
                     inner = np.unique(analysis.group_of[rows[:, -1][rows[:, -1] > 0]])
                     result[inner] = np.maximum(result[inner], device.multiple(kernel.dtype))
-    for name in analysis.parameters:
-        for rows in analysis.rows[name]:
-            if rows is not None:
-                result[np.unique(analysis.group_of[rows[:, :-1][rows[:, :-1] > 0]])] = 1
+    result[analysis.outer] = 1
     return result

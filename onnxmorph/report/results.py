@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from math import isfinite
 from pathlib import Path
 
@@ -21,7 +22,13 @@ from onnxmorph.report.drawing import (
 )
 from onnxmorph.surgery import Morphed, Verification
 
-FOLDED = ("macs", "activations", "classic_flops", "classic_params", "classic_latency")  # in the document only
+FOLDED = (
+    "macs",
+    "activations",
+    "classic_flops",
+    "classic_params",
+    "classic_latency",
+)  # in the document only, unless they are limited
 
 
 def morphed_document(of: Morphed, output: Path, structure: Path | None) -> Document:
@@ -39,7 +46,8 @@ def morphed(of: Morphed, output: Path, structure: Path | None) -> list[Renderabl
     """What ``shrink``, ``scale`` and ``expand`` show: costs before and after, what was written, notes."""
     before, after = of.structure.costs["before"], of.structure.costs["after"]
     table = table_of("Costs", "", "before", "after", "of before", "", right=3)
-    for name in (n for n in before if n not in FOLDED):
+    limited = re.findall(r"(\w+)=", str(of.structure.provenance))
+    for name in (n for n in before if n not in FOLDED or n in limited):
         share = percent(after[name], before[name])
         bar = share_bar(after[name] / before[name] if before[name] else 0)
         add_row(table, cost_name(name), quantity(name, before[name]), quantity(name, after[name]), share, bar)

@@ -14,14 +14,16 @@ from onnxmorph.axes import Array
 from onnxmorph.bounds import Bounds
 from onnxmorph.budget import Budget
 from onnxmorph.errors import BudgetError, StructureError, TopologyError
-from onnxmorph.importance import scores
+from onnxmorph.importance import Gradients, scores
+from onnxmorph.knapsack import select
 from onnxmorph.model import Source, save
 from onnxmorph.polynomial import Widths
-from onnxmorph.search import keep_best, multiply, select, spread
+from onnxmorph.search import multiply
 from onnxmorph.structure import Structure
 from onnxmorph.surgery.emit import emit
 from onnxmorph.surgery.fold import Weights, fold
 from onnxmorph.surgery.grow import grown
+from onnxmorph.widths import Multiple, keep_best, spread
 
 INITS = ("preserve", "fresh")
 MOST_PARAMETERS = 1 << 24  # of a model that grew more than a thousandfold
@@ -45,9 +47,10 @@ def shrink(
     structure: Structure | None = None,
     *,
     budget: str | Budget | None = None,
-    by: str = "l1",
+    by: str = "magnitude",
     seed: int = 0,
-    round_to: int = 1,
+    gradients: Gradients | None = None,
+    round_to: Multiple = 1,
     allow_empty: bool = False,
     bounds: Bounds | None = None,
 ) -> Morphed:
@@ -60,17 +63,18 @@ def shrink(
     Args:
         source: the model, or its analysis.
         structure: which channels live; or else
-        budget: what the result may cost, e.g. ``"flops=50%"``: the channels that matter least go.
-        by: how channels are ranked then: ``l1``, ``l2``, ``bn`` or ``random``.
+        budget: what the result may cost, e.g. ``"flops=50%"``: the channels go that matter least for what they cost.
+        by: how channels are scored then: ``magnitude``, ``l1``, ``l2``, ``bn``, ``taylor`` or ``random``.
         seed: for ``random``.
-        round_to: widths become multiples of this (where channels are chosen here).
+        gradients: for ``taylor``, by parameter name.
+        round_to: widths become multiples of this (where channels are chosen here); ``auto``: of what costs reward.
         allow_empty: choose whole groups too, where no output hangs on them; else each keeps a channel.
         bounds: what has to stay, and how wide; without it, the boundaries of the analysis or of the structure.
 
     Raises:
         BudgetError: the budget is malformed or out of reach.
         BoundsError: a boundary names nothing in the model.
-        StructureError: the structure is for another model, or crosses a boundary.
+        StructureError: the structure is for another model, or crosses a boundary; gradients do not fit.
         TopologyError: the structure empties a group that an output hangs on.
     """
     analysis = _bounded(source, bounds, structure)
@@ -78,16 +82,16 @@ def shrink(
         raise BudgetError("give either a structure or a budget", code="budget-or-structure")
     if structure is not None:
         return _cut(analysis, np.minimum(structure.copies(analysis), 1), structure.provenance)
-    wanted, ranks = Budget.parse(budget or ""), scores(analysis, by, seed)
+    wanted, ranks = Budget.parse(budget or ""), scores(analysis, by, seed, gradients)
     found = {"method": f"shrink by {by}", "seed": seed, "budget": str(wanted), "round_to": round_to}
-    best = {g.id: ranks[g.start + 1 : g.start + 1 + g.width].max() for g in analysis.groups}
+    whole = {g.id: ranks[g.start + 1 : g.start + 1 + g.width].sum() for g in analysis.groups}
     may_empty = np.full(len(analysis.groups), allow_empty) & (analysis.minimum <= 1)
     while True:
         copies = select(analysis, ranks, wanted, round_to, may_empty)
         try:
             return _cut(analysis, copies, found)
         except TopologyError as e:  # of the groups that cannot all go, the one that matters most stays
-            stays = max(e.groups, key=lambda id: best[id])
+            stays = max(e.groups, key=lambda id: whole[id])
             may_empty[[g.id for g in analysis.groups].index(stays)] = False
 
 
@@ -113,7 +117,7 @@ def scale(
     source: Source | Analysis,
     budget: str | Budget,
     *,
-    round_to: int = 1,
+    round_to: Multiple = 1,
     init: str = "preserve",
     seed: int = 0,
     bounds: Bounds | None = None,
@@ -123,7 +127,7 @@ def scale(
     Args:
         source: the model, or its analysis.
         budget: what the result may cost, e.g. ``"flops=50%"`` or ``"flops=200%"``.
-        round_to: widths become multiples of this.
+        round_to: widths become multiples of this; ``auto``: of what costs reward.
         init: weights of new channels, where the network grows: ``preserve`` or ``fresh``.
         seed: for these weights.
         bounds: what keeps its width, and least widths; without it, the boundaries of the analysis.
@@ -146,7 +150,7 @@ def expand(
     structure: Structure,
     budget: str | Budget,
     *,
-    round_to: int = 1,
+    round_to: Multiple = 1,
     init: str = "preserve",
     seed: int = 0,
     bounds: Bounds | None = None,
@@ -157,7 +161,7 @@ def expand(
         source: the original model, that the structure was made from; or its analysis.
         structure: which channels live.
         budget: what the result may cost; shares are of the original, e.g. ``"flops=100%"``.
-        round_to: widths become multiples of this.
+        round_to: widths become multiples of this; ``auto``: of what costs reward.
         init: weights of new channels: ``preserve`` starts where the shrunk network stopped, ``fresh`` draws them.
         seed: for these weights.
         bounds: what keeps its width, and least widths; without it, the boundaries of the analysis or the structure.
