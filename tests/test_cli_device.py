@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from onnxmorph.report.latencies import duration
 from test_cli import Capture, asked, refused, shown
 from tiny import convnet, save
 
@@ -70,18 +69,3 @@ def test_a_wrong_device(command: str, net: Path, tmp_path: Path, capsys: Capture
     assert "the nearest are rtx4090" in text and "raspberry-pi-5" in text
     missing = tmp_path / "no.toml"
     refused(capsys, command, net, *more, "--device", missing, exit_code=1, code="device-file")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.9999, "1 s"),
-        (0.99949, "999 ms"),
-        (9.9996e-4, "1 ms"),
-        (1e-9, "1 ns"),
-        (1e-12, "0.001 ns"),
-        (3600, "3.6e+03 s"),
-    ],
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert duration(seconds) == text

