@@ -22,6 +22,7 @@ from onnxmorph.polynomial import Widths
 PRIOR = 1e-4  # weight of the prior against a row
 ROUNDS = 4
 FAR = 2.0  # times the median residual
+KERNELS = 0.25  # weight of all kernels of a run together against its total: they place the time, it is what counts
 SMALL = 0.01  # of the total: kernels below do not need to be right
 
 
@@ -54,7 +55,7 @@ def fit(kinds: Sequence[Kind], runs: Runs, prior: Coefficients) -> tuple[float, 
     rows, wanted, weights = [totals], [runs.seconds], [1 / runs.seconds]
     if runs.kernels is not None:
         at = 0
-        share = np.sqrt(1 / runs.kernels.shape[1])  # all kernels together weigh as much as the totals
+        share = KERNELS / np.sqrt(runs.kernels.shape[1])
         for kind, own in zip(kinds, features, strict=True):
             seconds = runs.kernels[:, kind.members]
             part = np.zeros((seconds.size, len(names)))

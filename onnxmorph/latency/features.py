@@ -4,7 +4,8 @@ Kernels of one *kind* share their coefficients: same op at the anchor, same fact
 factors that channels stand on (marked ``*``), as in ``Conv i* k o* z``. The features are a kernel's work
 (multiply-accumulates; else operations; else elements written), its bytes, and one start; its work with sizes rounded up
 to multiples, for it runs in vectors and blocks; its work per position, for what is done once a row; and work and bytes
-where a size is off a multiple, for data that have to be laid out anew. Steps and plateaus are kept, not smoothed away.
+where a size is off a multiple, for data that have to be laid out anew. A kernel with a size off the multiple of vectors
+(``off``) may run another way than one on it (``on``). Steps and plateaus are kept, not smoothed away.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from itertools import combinations
 import numpy as np
 
 from onnxmorph.analysis import Analysis
-from onnxmorph.axes import Floats
+from onnxmorph.axes import Floats, Mask
 from onnxmorph.latency.kernels import Kernel
 from onnxmorph.polynomial import Polynomials, Terms, Widths
 
 MULTIPLES = (4, 8, 16, 32)  # of elements in vectors and blocks: 16 to 128 bytes of float32
-BLOCK = 16
+VECTOR, BLOCK = 4, 16  # where a runtime changes to kernels for blocked data, and their blocks
 MOST = 3  # factors of a kernel that are looked at, those of most positions
 ANY = "*"  # the kind that every kernel is of
 PLAIN = ("start", "bytes", "work")  # the features of any kernel
@@ -54,11 +55,14 @@ class Kind:
         sizes = np.maximum(sizes, 1)
         grown = {q: np.ceil(sizes / q) * q / sizes for q in MULTIPLES}
 
-        def rounded(q: int, *factors: int) -> Floats:
-            return np.asarray(work * grown[q][..., factors].prod(-1))
+        whole = {q: (grown[q] <= 1).all(-1) for q in MULTIPLES}  # where all sizes are multiples
+        every = range(len(self.varying))
 
-        def per(f: int) -> Floats:
-            return np.asarray(work / sizes[..., f])
+        def rounded(q: int, *factors: int, where: Mask | bool = True) -> Floats:
+            return np.asarray(work * grown[q][..., factors].prod(-1) * where)
+
+        def per(f: int, where: Mask | bool = True) -> Floats:
+            return np.asarray(work / sizes[..., f] * where)
 
         def rounded_per(f: int) -> Floats:
             return np.asarray(rounded(BLOCK, *every) / (sizes * grown[BLOCK])[..., f])
@@ -66,17 +70,28 @@ class Kind:
         def off(of: Floats, q: int, *factors: int) -> Floats:
             return np.asarray(of * (grown[q][..., factors] > 1).all(-1))
 
-        every = range(len(self.varying))
+        def only(of: Floats, where: Mask) -> Floats:
+            return np.asarray(of * where)
+
+        start = np.broadcast_to(self.times, work.shape)
         found: dict[str, Callable[[], Floats]] = {
-            "start": lambda: np.broadcast_to(self.times, work.shape),
-            "bytes": lambda: moved,
-            "work": lambda: work,
-        }
-        if self.varying:
-            found |= {f"work|{q}": partial(rounded, q, *every) for q in MULTIPLES}
+            "start": lambda: start, "bytes": lambda: moved, "work": lambda: work,
+        }  # fmt: skip
+        if not self.varying:
+            return found
+        found |= {f"work|{q}": partial(rounded, q, *every) for q in MULTIPLES}
+        found["start off"] = partial(only, start, ~whole[VECTOR])
+        found["bytes on"] = partial(only, moved, whole[VECTOR])
+        found[f"work|{BLOCK} on"] = partial(rounded, BLOCK, *every, where=whole[VECTOR])
+        found[f"work|{BLOCK} off"] = partial(rounded, BLOCK, *every, where=~whole[VECTOR])
+        for q in (VECTOR, BLOCK):
+            found[f"work off any/{q}"] = partial(only, work, ~whole[q])
+            found[f"bytes off any/{q}"] = partial(only, moved, ~whole[q])
         for f, name in enumerate(self.varying):
             found |= {f"work|{name}/{q}": partial(rounded, q, f) for q in MULTIPLES}
+            found[f"work|{name}/{BLOCK} on"] = partial(rounded, BLOCK, f, where=whole[VECTOR])
             found |= {f"work per {name}": partial(per, f), f"work|{BLOCK} per {name}": partial(rounded_per, f)}
+            found[f"work per {name} off"] = partial(per, f, ~whole[VECTOR])
             for q in MULTIPLES[:-1]:
                 found[f"work off {name}/{q}"] = partial(off, work, q, f)
                 found[f"bytes off {name}/{q}"] = partial(off, moved, q, f)
