@@ -62,19 +62,22 @@ def _accuracy(name: str, analysis: Analysis) -> Iterator[Row]:
 
 
 def _choice(name: str, analysis: Analysis) -> Iterator[Row]:
-    """At as many FLOPs, a structure that was chosen for latency against one that was chosen for FLOPs."""
+    """What was chosen for latency against what was chosen for FLOPs: at as many FLOPs, and predicted as long."""
     for share in (0.6, 0.4):
         of_flops = shrink(analysis, budget=f"flops={share:.0%}")
-        flops = of_flops.structure.costs["after"]["flops"]
+        after = of_flops.structure.costs["after"]
+        as_long = shrink(analysis, budget=f"latency={after['latency'] * 1e9:.0f}ns", round_to="auto")
         low, high = 0.05, 1.0
         for _ in range(8):  # the latency at which as many FLOPs are left
             middle = (low + high) / 2
-            of_latency = shrink(analysis, budget=f"latency={middle:.2%}", round_to="auto")
-            low, high = (middle, high) if of_latency.structure.costs["after"]["flops"] < flops else (low, middle)
-        of_latency = shrink(analysis, budget=f"latency={high:.2%}", round_to="auto")
-        ratio = of_latency.structure.costs["after"]["flops"] / flops
-        theirs, ours = _measure(analysis, [of_flops, of_latency])
-        yield Row(f"{name}, chosen for latency, {ratio:.2f} of the FLOPs of", ours, f"{share:.0%} FLOPs", theirs, 1.0)
+            as_many = shrink(analysis, budget=f"latency={middle:.2%}", round_to="auto")
+            low, high = (middle, high) if as_many.structure.costs["after"]["flops"] < after["flops"] else (low, middle)
+        as_many = shrink(analysis, budget=f"latency={high:.2%}", round_to="auto")
+        theirs, long, many = _measure(analysis, [of_flops, as_long, as_many])
+        for how, each, ours in (("", as_many, many), (", predicted as long", as_long, long)):
+            ratio = each.structure.costs["after"]["flops"] / after["flops"]
+            what = f"{name}, chosen for latency{how}, {ratio:.2f} of the FLOPs"
+            yield Row(what, ours, f"chosen for {share:.0%} FLOPs", theirs, 1.0)
 
 
 def _measure(analysis: Analysis, models: list[Morphed]) -> list[float]:

@@ -51,53 +51,54 @@ class Kind:
         `widths` is ``[variants, groups]``, a feature ``[variants, members]``.
         """
         work, moved = (each.values(widths).astype(float) for each in (self.work, self.bytes))
+        start = np.broadcast_to(self.times, work.shape)
         sizes = self.sizes.values(widths).astype(float).reshape(*work.shape, len(self.varying))
         sizes = np.maximum(sizes, 1)
         grown = {q: np.ceil(sizes / q) * q / sizes for q in MULTIPLES}
+        off = {q: grown[q] > 1 for q in MULTIPLES}  # [variants, members, varying]
+        off_any = {q: off[q].any(-1) for q in (VECTOR, BLOCK)}
+        on = ~off_any[VECTOR]
 
-        whole = {q: (grown[q] <= 1).all(-1) for q in MULTIPLES}  # where all sizes are multiples
-        every = range(len(self.varying))
-
-        def rounded(q: int, *factors: int, where: Mask | bool = True) -> Floats:
+        def rounded(q: int, factors: Sequence[int], where: Mask | bool = True) -> Floats:
             return np.asarray(work * grown[q][..., factors].prod(-1) * where)
 
         def per(f: int, where: Mask | bool = True) -> Floats:
             return np.asarray(work / sizes[..., f] * where)
 
         def rounded_per(f: int) -> Floats:
-            return np.asarray(rounded(BLOCK, *every) / (sizes * grown[BLOCK])[..., f])
-
-        def off(of: Floats, q: int, *factors: int) -> Floats:
-            return np.asarray(of * (grown[q][..., factors] > 1).all(-1))
+            return np.asarray(rounded(BLOCK, every) / (sizes * grown[BLOCK])[..., f])
 
         def only(of: Floats, where: Mask) -> Floats:
             return np.asarray(of * where)
 
-        start = np.broadcast_to(self.times, work.shape)
+        every = range(len(self.varying))
         found: dict[str, Callable[[], Floats]] = {
             "start": lambda: start, "bytes": lambda: moved, "work": lambda: work,
         }  # fmt: skip
         if not self.varying:
             return found
-        found |= {f"work|{q}": partial(rounded, q, *every) for q in MULTIPLES}
-        found["start off"] = partial(only, start, ~whole[VECTOR])
-        found["bytes on"] = partial(only, moved, whole[VECTOR])
-        found[f"work|{BLOCK} on"] = partial(rounded, BLOCK, *every, where=whole[VECTOR])
-        found[f"work|{BLOCK} off"] = partial(rounded, BLOCK, *every, where=~whole[VECTOR])
-        for q in (VECTOR, BLOCK):
-            found[f"work off any/{q}"] = partial(only, work, ~whole[q])
-            found[f"bytes off any/{q}"] = partial(only, moved, ~whole[q])
+        found |= {f"work|{q}": partial(rounded, q, every) for q in MULTIPLES}
+        found["start off"] = partial(only, start, ~on)
+        found["bytes on"] = partial(only, moved, on)
+        found[f"work|{BLOCK} on"] = partial(rounded, BLOCK, every, on)
+        found[f"work|{BLOCK} off"] = partial(rounded, BLOCK, every, ~on)
+        for q, where in off_any.items():
+            found |= {
+                f"work off any/{q}": partial(only, work, where),
+                f"bytes off any/{q}": partial(only, moved, where),
+            }
         for f, name in enumerate(self.varying):
-            found |= {f"work|{name}/{q}": partial(rounded, q, f) for q in MULTIPLES}
-            found[f"work|{name}/{BLOCK} on"] = partial(rounded, BLOCK, f, where=whole[VECTOR])
+            found |= {f"work|{name}/{q}": partial(rounded, q, [f]) for q in MULTIPLES}
             found |= {f"work per {name}": partial(per, f), f"work|{BLOCK} per {name}": partial(rounded_per, f)}
-            found[f"work per {name} off"] = partial(per, f, ~whole[VECTOR])
+            found[f"work|{name}/{BLOCK} on"] = partial(rounded, BLOCK, [f], on)
+            found[f"work per {name} off"] = partial(per, f, ~on)
             for q in MULTIPLES[:-1]:
-                found[f"work off {name}/{q}"] = partial(off, work, q, f)
-                found[f"bytes off {name}/{q}"] = partial(off, moved, q, f)
+                found[f"work off {name}/{q}"] = partial(only, work, off[q][..., f])
+                found[f"bytes off {name}/{q}"] = partial(only, moved, off[q][..., f])
         for (f, one), (g, other) in combinations(enumerate(self.varying), 2):
-            found[f"work off {one},{other}/{BLOCK}"] = partial(off, work, BLOCK, f, g)
-            found[f"bytes off {one},{other}/{BLOCK}"] = partial(off, moved, BLOCK, f, g)
+            both = off[BLOCK][..., f] & off[BLOCK][..., g]
+            found[f"work off {one},{other}/{BLOCK}"] = partial(only, work, both)
+            found[f"bytes off {one},{other}/{BLOCK}"] = partial(only, moved, both)
         return found
 
 
