@@ -12,17 +12,15 @@ from onnxmorph.axes import Array, Channels, Mask
 from onnxmorph.bounds import Bounds, Names, hold, numbers
 from onnxmorph.buffers import buffers_of
 from onnxmorph.cost import Sizes, Tensors, count_costs
-from onnxmorph.errors import BoundsError, RuleError
-from onnxmorph.graph import Graph, Node, Parameter, Shape
+from onnxmorph.errors import BoundsError
+from onnxmorph.graph import Graph, Parameter
 from onnxmorph.grouping import Grouping, group
 from onnxmorph.memory import Peak, peak
 from onnxmorph.model import Source, load
-from onnxmorph.notation import Equation, Factor, Sum, parse
 from onnxmorph.polynomial import Number, Polynomial, Resource, Terms, Widths, add
-from onnxmorph.propagate import LONGEST, AxisLabels, Plan, Reason, Reasons, propagate
-from onnxmorph.rules import TABLE, Rule, Spec
+from onnxmorph.propagate import AxisLabels, Plan, Reason
+from onnxmorph.walk import Walk
 
-UNFOLLOWED = ("body", "what its body does with a tensor is not followed")
 Rows = tuple[Array | None, ...]  # per axis: channel numbers [size, k], or None where the axis is fixed
 
 
@@ -217,10 +215,10 @@ def analyze(
 
 def analyze_graph(graph: Graph, bounds: Bounds | None = None) -> Analysis:
     """`analyze` for a graph that is loaded already."""
-    walk = _Walk(graph)
+    walk = Walk(graph)
     for node in graph.nodes:
         walk.visit(node)
-    return walk.finish(bounds or Bounds())
+    return _settle(walk, bounds or Bounds())
 
 
 def bounded(source: Source | Analysis, bounds: Bounds | None) -> Analysis:
@@ -240,200 +238,99 @@ def bounded(source: Source | Analysis, bounds: Bounds | None) -> Analysis:
     return analyze_graph(source.graph, bounds)
 
 
-class _Walk:
-    """One pass over the graph."""
+def _settle(walk: Walk, bounds: Bounds) -> Analysis:
+    """Settle what is fixed, and group the rest."""
+    for name in walk.graph.outputs:
+        walk.fix(walk.labels.get(name), "graph-output", f"graph output {name!r} keeps its shape", (name,))
+    for name, node in walk.values:
+        walk.fix(walk.labels.get(name), "value", f"{node} reads it as a value, not as a weight", node.tensors)
+    found = _group(walk)
+    names = _names(walk, found) if bounds else Names(walk.graph, walk.channels, {}, {})
+    whole = hold(bounds, names, walk.reasons)
+    found = _group(walk) if any(bounds.holding) else found
+    minimum = numbers(bounds.min_width, "min_width", names, found, 1)
+    table = _table(walk, found)
+    return Analysis(
+        graph=walk.graph,
+        groups=_groups(walk, table, found, names.groups),
+        group_of=found.group_of,
+        plans=tuple(walk.plans),
+        rows=table,
+        factor_rows=tuple(dict(zip(p.labels, _rows(found, p.labels.values()), strict=True)) for p in walk.plans),
+        roles={**dict.fromkeys(walk.graph.constants & walk.fresh.keys(), "constant"), **walk.roles},
+        parameters=walk.fresh,
+        fixed=tuple(_fixed(walk, table)),
+        bounds=bounds,
+        minimum=np.minimum(minimum, found.widths),
+        multiple=numbers(bounds.round_to, "round_to", names, found, 0),
+        trace=Trace(walk.channels, walk.labels, walk.reasons.all, found.roots, whole),
+    )
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph, self.channels, self.reasons = graph, Channels(), Reasons()
-        self.labels: dict[str, AxisLabels | None] = {}
-        self.plans: list[Plan] = []
-        self.roles: dict[str, str] = {}
-        self.fresh: dict[str, Parameter] = {}
-        self.values: list[tuple[str, Node]] = []  # tensors read as values, and by which node
-        self.points: dict[str, Shape] = {}  # tensors whose values number the positions of another, of that shape
-        for name in graph.inputs:
-            number = self.reasons.add("graph-input", f"graph input {name!r} keeps its shape", (name,))
-            shape = graph.shapes.get(name)
-            self.labels[name] = None if shape is None else (number,) * len(shape)
 
-    def visit(self, node: Node) -> None:
-        """Add one node's plan; where no rule covers the node, everything it touches is fixed."""
-        rule = TABLE.get(("" if node.domain == "ai.onnx" else node.domain, node.type))
-        if rule is None:
-            return self.refuse(node, "unknown-op", "no rule covers this op")
-        if node.captured:
-            return self.refuse(node, *(rule.bind(node).refuse or UNFOLLOWED), rule)
-        spec = rule.bind(node)
-        if not (node.counted or rule.reads_shape or spec.fresh or any(self.has_channels(n) for n in node.inputs)):
-            self.plans.append(Plan(node, rule, Spec(""), None, {}, {}))  # arithmetic on integers: no channels
-            self.labels.update((n, (None,) * len(s)) for n, s in zip(node.outputs, node.out_shapes, strict=True) if s)
-            return None
-        if spec.refuse:
-            return self.refuse(node, *spec.refuse, rule)
-        equation = parse(spec.equation)
-        if None in (*node.in_shapes, *node.out_shapes) and any(
-            name and axes is not None and shape is None
-            for names, of, side in (
-                (node.inputs, node.in_shapes, equation.inputs),
-                (node.outputs, node.out_shapes, equation.outputs),
-            )
-            for name, shape, axes in zip(names, of, side, strict=False)
-        ):
-            return self.refuse(node, "unknown-shape", "a shape cannot be inferred", rule)
-        for i, name in enumerate(node.inputs):
-            if i < len(equation.inputs) and equation.inputs[i] is not None:
-                self.label(name, any(i in (q.data, q.scale, q.zero) for q in rule.quantised))
-                if i in rule.roles and name in self.fresh:
-                    self.roles[name] = rule.roles[i]
-            elif i not in rule.unread:
-                self.values.append((name, node))
-            if self.points.get(name) != spec.points_in.get(i):
-                reason = f"{node} depends on which positions the values of {name!r} number"
-                self.fix(self.labels.get(name), "positions", reason, node.tensors)
-        inputs = [self.labels.get(n) if n else None for n in node.inputs]
-        self.hold_dynamic(node, spec, equation)
-        try:
-            plan, outputs = propagate(node, rule, spec, inputs, self.channels, self.reasons)
-        except RuleError as e:  # a form of the op that its rule does not know: sound to fix, and reported
-            return self.refuse(node, e.code, str(e), rule)
-        self.plans.append(plan)
-        self.points.update((node.outputs[j], shape) for j, shape in spec.points_out.items())
-        for name, labels in zip(node.outputs, outputs, strict=False):
-            if name:
-                self.labels[name] = labels
+def _group(walk: Walk) -> Grouping:
+    """The groups of the channels that are free now."""
+    owned = [a for name in walk.fresh for a in walk.labels[name] or () if isinstance(a, np.ndarray)]
+    held = [a for p in walk.plans for a in p.labels.values() if isinstance(a, np.ndarray)]
+    shown = [a for labels in walk.labels.values() for a in labels or () if isinstance(a, np.ndarray)]
+    irregular = walk.reasons.add("irregular", "its positions are no product of channel groups")
+    bare = walk.reasons.add("no-parameter", "no parameter depends on it")
+    return group(walk.channels, owned, [*held, *shown], irregular, bare)
 
-    def hold_dynamic(self, node: Node, spec: Spec, equation: Equation) -> None:
-        """Fix what is cut up by position along an axis that the batch is part of: at each size it is another."""
-        taken = {take.of for take in spec.takes}
-        for name, axes, shape in zip(node.inputs, equation.inputs, node.in_shapes, strict=False):
-            dynamic = self.graph.dynamic.get(name)
-            if dynamic is None or axes is None or shape is None or len(axes) != len(shape):
+
+def _table(walk: Walk, found: Grouping) -> dict[str, Rows]:
+    """The channels of every axis that may change, in their final numbers."""
+    return {name: _rows(found, labels) for name, labels in walk.labels.items() if labels is not None}
+
+
+def _names(walk: Walk, found: Grouping) -> Names:
+    """What boundaries may name."""
+    groups = _groups(walk, _table(walk, found), found, {})
+    labels = {
+        name: np.concatenate([a.reshape(-1) for a in arrays])
+        for name, axes in walk.labels.items()
+        if (arrays := [a for a in axes or () if isinstance(a, np.ndarray)])
+    }
+    ids = {g.id: found.roots[g.start + 1 : g.start + 1 + g.width] for g in groups}
+    return Names(walk.graph, walk.channels, labels, ids)
+
+
+def _groups(walk: Walk, rows: Mapping[str, Rows], found: Grouping, known: Mapping[str, Array]) -> tuple[Group, ...]:
+    """Named by their first member; what is left of a known group keeps its name."""
+    names = {root: name for name, roots in known.items() for root in roots.tolist()}
+    members: list[list[Member]] = [[] for _ in found.widths]
+    groups_in: dict[int, list[int]] = {}  # of each distinct array
+    for name in walk.fresh:
+        for axis, array in enumerate(rows[name]):
+            if array is None:
                 continue
-            for axis in dynamic:
-                term = axes[axis]
-                if isinstance(term, Sum) or (isinstance(term, Factor) and term.name in taken):
-                    reason = f"{node} picks positions of axis {axis}, whose size depends on the inputs"
-                    self.fix((self.labels.get(name) or ())[axis : axis + 1], "dynamic", reason, node.tensors)
+            if id(array) not in groups_in:
+                groups_in[id(array)] = [g for g in np.unique(found.group_of[array]).tolist() if g >= 0]
+            for g in groups_in[id(array)]:
+                members[g].append(Member(name, axis))
+    ids: dict[str, int] = {}
+    groups = []
+    for width, start, of in zip(found.widths, found.starts, members, strict=True):
+        base = names.get(int(found.roots[start + 1]), f"{of[0].tensor}:{of[0].axis}")
+        ids[base] = ids.get(base, 0) + 1
+        unique = base if ids[base] == 1 else f"{base}/{ids[base]}"
+        groups.append(Group(unique, int(width), int(start), tuple(of)))
+    return tuple(groups)
 
-    def has_channels(self, name: str) -> bool:
-        """Whether a tensor is a parameter, or has an axis that may change."""
-        labels = self.labels.get(name) or ()
-        return name in self.graph.parameters or any(isinstance(each, np.ndarray) for each in labels)
 
-    def label(self, name: str, quantised: bool = False) -> None:
-        """Give a parameter its fresh channels when it is first used as such."""
-        parameter = self.graph.parameters.get(name) or (self.graph.sums.get(name) if quantised else None)
-        if parameter is not None and name not in self.labels:
-            long = self.reasons.add("too-long", f"an axis of {name!r} has more than {LONGEST:,} positions", (name,))
-            shape = parameter.shape
-            self.labels[name] = tuple(long if s > LONGEST else self.channels.fresh(s)[:, None] for s in shape)
-            self.fresh[name] = parameter
-
-    def refuse(self, node: Node, code: str, reason: str, rule: Rule | None = None) -> None:
-        """Fix all that a node touches."""
-        reason = reason if str(node) in reason else f"{node}: {reason}"
-        for name in (*node.inputs, *node.captured):
-            self.label(name)
-            self.fix(self.labels.get(name), code, reason, node.tensors)
-        number = self.reasons.add(code, reason, node.tensors)
-        for name, shape in zip(node.outputs, node.out_shapes, strict=True):
-            self.labels[name] = None if shape is None else (number,) * len(shape)
-        self.plans.append(Plan(node, rule, Spec("", refuse=(code, reason)), None, {}, {}))
-
-    def fix(self, labels: AxisLabels | None, code: str, reason: str, at: tuple[str, ...]) -> None:
-        number = self.reasons.add(code, reason, at)
-        for each in labels or ():
-            if isinstance(each, np.ndarray):
-                self.channels.fix(each, number)
-
-    def finish(self, bounds: Bounds) -> Analysis:
-        """Settle what is fixed, and group the rest."""
-        for name in self.graph.outputs:
-            self.fix(self.labels.get(name), "graph-output", f"graph output {name!r} keeps its shape", (name,))
-        for name, node in self.values:
-            self.fix(self.labels.get(name), "value", f"{node} reads it as a value, not as a weight", node.tensors)
-        found = self.group()
-        names = self.names(found) if bounds else Names(self.graph, self.channels, {}, {})
-        whole = hold(bounds, names, self.reasons)
-        found = self.group() if any(bounds.holding) else found
-        minimum = numbers(bounds.min_width, "min_width", names, found, 1)
-        table = self.rows(found)
-        return Analysis(
-            graph=self.graph,
-            groups=self._groups(table, found, names.groups),
-            group_of=found.group_of,
-            plans=tuple(self.plans),
-            rows=table,
-            factor_rows=tuple(dict(zip(p.labels, _rows(found, p.labels.values()), strict=True)) for p in self.plans),
-            roles={**dict.fromkeys(self.graph.constants & self.fresh.keys(), "constant"), **self.roles},
-            parameters=self.fresh,
-            fixed=tuple(self._fixed(table)),
-            bounds=bounds,
-            minimum=np.minimum(minimum, found.widths),
-            multiple=numbers(bounds.round_to, "round_to", names, found, 0),
-            trace=Trace(self.channels, self.labels, self.reasons.all, found.roots, whole),
-        )
-
-    def group(self) -> Grouping:
-        """The groups of the channels that are free now."""
-        owned = [a for name in self.fresh for a in self.labels[name] or () if isinstance(a, np.ndarray)]
-        held = [a for p in self.plans for a in p.labels.values() if isinstance(a, np.ndarray)]
-        shown = [a for labels in self.labels.values() for a in labels or () if isinstance(a, np.ndarray)]
-        irregular = self.reasons.add("irregular", "its positions are no product of channel groups")
-        bare = self.reasons.add("no-parameter", "no parameter depends on it")
-        return group(self.channels, owned, [*held, *shown], irregular, bare)
-
-    def rows(self, found: Grouping) -> dict[str, Rows]:
-        """The channels of every axis that may change, in their final numbers."""
-        return {name: _rows(found, labels) for name, labels in self.labels.items() if labels is not None}
-
-    def names(self, found: Grouping) -> Names:
-        """What boundaries may name."""
-        groups = self._groups(self.rows(found), found, {})
-        labels = {
-            name: np.concatenate([a.reshape(-1) for a in arrays])
-            for name, axes in self.labels.items()
-            if (arrays := [a for a in axes or () if isinstance(a, np.ndarray)])
-        }
-        ids = {g.id: found.roots[g.start + 1 : g.start + 1 + g.width] for g in groups}
-        return Names(self.graph, self.channels, labels, ids)
-
-    def _groups(self, rows: Mapping[str, Rows], found: Grouping, known: Mapping[str, Array]) -> tuple[Group, ...]:
-        """Named by their first member; what is left of a known group keeps its name."""
-        names = {root: name for name, roots in known.items() for root in roots.tolist()}
-        members: list[list[Member]] = [[] for _ in found.widths]
-        groups_in: dict[int, list[int]] = {}  # of each distinct array
-        for name in self.fresh:
-            for axis, array in enumerate(rows[name]):
-                if array is None:
-                    continue
-                if id(array) not in groups_in:
-                    groups_in[id(array)] = [g for g in np.unique(found.group_of[array]).tolist() if g >= 0]
-                for g in groups_in[id(array)]:
-                    members[g].append(Member(name, axis))
-        ids: dict[str, int] = {}
-        groups = []
-        for width, start, of in zip(found.widths, found.starts, members, strict=True):
-            base = names.get(int(found.roots[start + 1]), f"{of[0].tensor}:{of[0].axis}")
-            ids[base] = ids.get(base, 0) + 1
-            unique = base if ids[base] == 1 else f"{base}/{ids[base]}"
-            groups.append(Group(unique, int(width), int(start), tuple(of)))
-        return tuple(groups)
-
-    def _fixed(self, rows: Mapping[str, Rows]) -> Iterable[Fixed]:
-        staying: dict[int, Mask] = {}  # of each distinct array; empty where all may go
-        for name, parameter in self.fresh.items():
-            for axis, labels in enumerate(self.labels[name] or ()):
-                left = rows[name][axis]
-                if left is not None and id(left) not in staying:
-                    found = np.asarray(~left.any(1))
-                    staying[id(left)] = found if found.any() else found[:0]
-                stay = np.ones(parameter.shape[axis], bool) if left is None else staying[id(left)]
-                if len(stay) and isinstance(labels, np.ndarray):
-                    why = self.channels.why(labels[stay])
-                    number = int(np.bincount(why[why > 0]).argmax()) if (why > 0).any() else 0
-                    reason = self.reasons.all[number]
-                    yield Fixed(reason.code, name, axis, reason.text, int(stay.sum()))
+def _fixed(walk: Walk, rows: Mapping[str, Rows]) -> Iterable[Fixed]:
+    staying: dict[int, Mask] = {}  # of each distinct array; empty where all may go
+    for name, parameter in walk.fresh.items():
+        for axis, labels in enumerate(walk.labels[name] or ()):
+            left = rows[name][axis]
+            if left is not None and id(left) not in staying:
+                found = np.asarray(~left.any(1))
+                staying[id(left)] = found if found.any() else found[:0]
+            stay = np.ones(parameter.shape[axis], bool) if left is None else staying[id(left)]
+            if len(stay) and isinstance(labels, np.ndarray):
+                why = walk.channels.why(labels[stay])
+                number = int(np.bincount(why[why > 0]).argmax()) if (why > 0).any() else 0
+                reason = walk.reasons.all[number]
+                yield Fixed(reason.code, name, axis, reason.text, int(stay.sum()))
 
 
 def _rows(found: Grouping, labels: Iterable[object]) -> Rows:

@@ -27,7 +27,7 @@ model
 propagate
 buffers grouping
 cost
-memory
+memory walk
 bounds
 analysis
 quantised

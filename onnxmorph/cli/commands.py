@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
+from onnxmorph.cli.application import command
 from onnxmorph.cli.options import (
     AsJson,
     BudgetIn,
@@ -46,50 +45,8 @@ from onnxmorph.cli.steps import (
 )
 from onnxmorph.errors import OnnxMorphError
 
-F = TypeVar("F", bound=Callable[..., Any])
 
-_ABOUT = "Learn the width of every layer of an ONNX model for the resource you target; shrink it, expand it."
-
-app = typer.Typer(
-    name="onnxmorph",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-)
-
-
-def _help(text: str, example: str) -> str:
-    """Help with an example, whose line is kept as it is."""
-    return f"{text}\n\n\b\nExample:\n  {example}"
-
-
-def _command(example: str) -> Callable[[F], F]:
-    """Register a command; its help is its docstring with an example."""
-
-    def register(function: F) -> F:
-        return app.command(help=_help(inspect.cleandoc(function.__doc__ or ""), example))(function)
-
-    return register
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        from onnxmorph import __version__
-
-        print(f"onnxmorph {__version__}")
-        raise typer.Exit
-
-
-@app.callback(help=_help(_ABOUT, "onnxmorph shrink resnet18.onnx -o small.onnx --budget flops=50%"))
-def _program(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    """Options of the program itself."""
-
-
-@_command("onnxmorph analyze resnet18.onnx --shape input:1,3,224,224")
+@command("onnxmorph analyze resnet18.onnx --shape input:1,3,224,224")
 def analyze(
     model: Model,
     keep: Keep = None,
@@ -112,7 +69,7 @@ def analyze(
     show(result)
 
 
-@_command("onnxmorph explain resnet18.onnx layer1.0.conv1.weight --svg why.svg")
+@command("onnxmorph explain resnet18.onnx layer1.0.conv1.weight --svg why.svg")
 def explain(
     model: Model,
     name: Annotated[
@@ -154,7 +111,7 @@ def explain(
     return show(report.explanation_document(found) if as_json else report.explanation(found))
 
 
-@_command("onnxmorph shrink resnet18.onnx -o small.onnx --budget flops=50%")
+@command("onnxmorph shrink resnet18.onnx -o small.onnx --budget flops=50%")
 def shrink(
     model: Model,
     output: Out,
@@ -220,7 +177,7 @@ def shrink(
     deliver(result, output, save_structure, as_json)
 
 
-@_command("onnxmorph scale resnet18.onnx -o half.onnx --budget flops=50% --round-to 8")
+@command("onnxmorph scale resnet18.onnx -o half.onnx --budget flops=50% --round-to 8")
 def scale(
     model: Model,
     output: Out,
@@ -250,7 +207,7 @@ def scale(
     deliver(result, output, save_structure, as_json)
 
 
-@_command("onnxmorph expand resnet18.onnx -o big.onnx --structure s.json --budget flops=100%")
+@command("onnxmorph expand resnet18.onnx -o big.onnx --structure s.json --budget flops=100%")
 def expand(
     model: Model,
     structure: StructureIn,
@@ -284,7 +241,7 @@ def expand(
     deliver(result, output, save_structure, as_json)
 
 
-@_command("onnxmorph verify resnet18.onnx small.onnx --structure s.json")
+@command("onnxmorph verify resnet18.onnx small.onnx --structure s.json")
 def verify(
     model: Model,
     small: Annotated[Path, typer.Argument(metavar="SMALL", help="The shrunk model.", show_default=False)],
@@ -305,7 +262,7 @@ def verify(
     return 0 if found.ok else 1
 
 
-@_command("onnxmorph demo --out out/demo")
+@command("onnxmorph demo --out out/demo")
 def demo(
     data: Annotated[Data, typer.Option(help="Which images to train on; digits need no download.")] = Data.digits,
     data_path: Annotated[Path | None, typer.Option(metavar="FILE", help="The file with the images of cifar10.")] = None,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from onnxmorph.cli.commands import _command
+from onnxmorph.cli.application import command
 from onnxmorph.cli.options import AsJson, Model, Seed, Shapes
 from onnxmorph.cli.output import Meter, show, working
 from onnxmorph.cli.steps import analyzed, check_outputs
@@ -18,7 +18,7 @@ Provider = Annotated[
 Threads = Annotated[int, typer.Option(min=0, metavar="N", help="Threads of an op; 0 leaves it to ONNX Runtime.")]
 
 
-@_command("onnxmorph calibrate resnet18.onnx -o my-machine.toml --minutes 2")
+@command("onnxmorph calibrate resnet18.onnx -o my-machine.toml --minutes 2")
 def calibrate(
     model: Model,
     output: Annotated[
@@ -54,7 +54,7 @@ def calibrate(
     show(report.calibration_document(found, output) if as_json else report.calibration(found, output))
 
 
-@_command("onnxmorph latency small.onnx --device my-machine.toml")
+@command("onnxmorph latency small.onnx --device my-machine.toml")
 def latency(
     model: Model,
     device: Annotated[str, typer.Option("--device", metavar="NAME|FILE", help="A calibrated device file, or a name.")],

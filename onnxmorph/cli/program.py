@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import typer
 
-from onnxmorph.cli.commands import app
+from onnxmorph.cli.application import app
 from onnxmorph.cli.options import UsageError
 from onnxmorph.cli.output import ReaderGone
 from onnxmorph.errors import OnnxMorphError
