@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from onnxmorph.axes import Floats
 from onnxmorph.errors import CalibrationError
+from onnxmorph.surgery.run import NEWEST_IR
 
 WARM_UP = 2
 FEWEST, MOST = 7, 60  # repetitions
 SECONDS = 0.25  # that repetitions should fill
-NEWEST_IR = 13  # onnxruntime 1.31 reads no newer files, and the graph itself does not depend on it
 
 
 @dataclass(frozen=True)
