@@ -84,7 +84,8 @@ class Budget:
         """
         limits: dict[str, Number] = {}
         for limit in self.limits:
-            full = _resource(analysis, limit).value(analysis.widths) if limit.relative else 1
+            resource = _resource(analysis, limit)
+            full = resource.value(analysis.widths) if limit.relative else 1
             most = limit.amount * full if limit.cost in ON_DEVICES else int(limit.amount * full)
             limits[limit.cost] = min(most, limits.get(limit.cost, most))
         return limits

@@ -657,12 +657,17 @@ def test_a_latency_without_a_unit_is_asked_for_one() -> None:
         Budget.parse("flops=50%,latency=3")
 
 
-def test_a_latency_needs_a_device_and_is_not_rounded() -> None:
-    budget = Budget.parse("latency=50%")
+@pytest.mark.parametrize("text", ["latency=50%", "latency=3ms"])
+def test_a_latency_needs_a_device(text: str) -> None:
+    budget = Budget.parse(text)
     for ask in (budget.absolute, budget.resources):
         with pytest.raises(BudgetError, match="--device") as caught:
             ask(network())
         assert caught.value.code == "budget-device"
+
+
+def test_a_latency_is_not_rounded() -> None:
+    budget = Budget.parse("latency=50%")
     seconds = network().with_costs(latency=Polynomial.of({(0,): 0.5, (): 0.25}))
     assert budget.absolute(seconds) == {"latency": seconds.costs["latency"].value(seconds.widths) / 2}
     assert Budget.parse("latency=2.5ms").absolute(seconds) == {"latency": 0.0025}

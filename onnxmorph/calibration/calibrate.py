@@ -26,7 +26,7 @@ from onnxmorph.latency.measured import key_of, predictor
 from onnxmorph.model import write_text
 from onnxmorph.surgery.verify import random_inputs
 
-FEWEST, MOST = 24, 160  # runs
+FEWEST, MOST = 24, 256  # runs
 HELD_OUT = 4  # one run in so many is held out to find the error, then fitted too
 RESTLESS = 0.1  # spread from which a run is repeated
 REPEATS = 3

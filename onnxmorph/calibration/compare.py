@@ -16,6 +16,8 @@ from onnxmorph.latency.measured import Measured
 from onnxmorph.latency.roofline import Roofline
 from onnxmorph.surgery.verify import random_inputs
 
+KINDS = 4  # that a note names
+
 
 @dataclass(frozen=True)
 class KernelTime:
@@ -110,5 +112,6 @@ def _notes(cost: Measured | Roofline) -> list[str]:
             f"calibrated on this network: held-out runs were missed by {own.median:.1%}, at most {own.largest:.1%}"
         ]
     if cost.unknown:
-        notes.append(f"kinds of kernels that were never measured there: {', '.join(cost.unknown)}")
+        more = f" and {len(cost.unknown) - KINDS} more" if len(cost.unknown) > KINDS else ""
+        notes.append(f"kinds of kernels that were never measured there: {', '.join(cost.unknown[:KINDS])}{more}")
     return notes
