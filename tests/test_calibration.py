@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tomli_w
+from onnxruntime import get_available_providers as available
 
 from exported import exported
 from laws import random_cut
@@ -237,6 +238,13 @@ def test_a_file_of_another_place_is_left_alone(
     with pytest.raises(CalibrationError, match=text) as e:
         calibrate(analysis, path, place, minutes=5, most=FEWEST)
     assert e.value.code == code and path.read_bytes() == before
+
+
+@pytest.mark.skipif("AzureExecutionProvider" not in available(), reason="only in some builds of ONNX Runtime")
+def test_what_a_provider_left_to_another_is_told(analysis: Analysis, tmp_path: Path) -> None:
+    """It calls services, and leaves all ops to the CPU."""
+    found = calibrate(analysis, tmp_path / "here.toml", Place("AzureExecutionProvider", 1), minutes=5, most=FEWEST)
+    assert any("ran on CPUExecutionProvider, not on AzureExecutionProvider" in note for note in found.notes)
 
 
 def test_a_modelled_device_is_not_written_over(analysis: Analysis, tmp_path: Path) -> None:

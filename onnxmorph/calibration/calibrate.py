@@ -88,7 +88,7 @@ def calibrate(
         raise CalibrationError(message, code="calibrate-other")
     runs = list(before.runs)
     feeds = random_inputs(analysis.graph, np.random.default_rng(seed))
-    start, saved = time.monotonic(), -SAVE_EVERY
+    start, saved, elsewhere = time.monotonic(), -SAVE_EVERY, list[str]()
 
     def keep() -> None:
         _write(known.with_network(key, replace(before, runs=tuple(runs))), path)
@@ -98,6 +98,7 @@ def calibrate(
             widths = variant(analysis, seed, len(runs))
             timed = _settled(lambda: time_model(build(analysis, widths), feeds, place))  # noqa: B023 - called at once
             runs.append(_run(analysis, found, widths, timed))
+            elsewhere = [p for p in timed.profile.providers if p != place.provider] if timed.profile else []
             progress(len(runs), time.monotonic() - start)
             if time.monotonic() - saved > SAVE_EVERY:
                 keep()
@@ -113,7 +114,10 @@ def calibrate(
     network = learn(analysis, found, replace(before, runs=tuple(runs)), known)
     result = known.with_network(key, network)
     _write(result, path)
-    return Calibration(result, network, tuple(_notes(network)))
+    notes = _notes(network)
+    if elsewhere:
+        notes.append(f"{len(elsewhere)} nodes ran on {', '.join(sorted(set(elsewhere)))}, not on {place.provider}")
+    return Calibration(result, network, tuple(notes))
 
 
 def _known(path: Path, place: Place) -> Machine:

@@ -44,10 +44,11 @@ class Place:
 
 @dataclass(frozen=True)
 class Profile:
-    """The nodes that ran, in order, as the runtime had made them: types, names, inputs, outputs, and median seconds."""
+    """The nodes that ran, in order, as the runtime had made them, their median seconds, and where they ran."""
 
     nodes: tuple[onnx.NodeProto, ...]
     seconds: Floats
+    providers: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,8 @@ def _profile(content: bytes, feeds: Mapping[str, NDArray[Any]], place: Place, ti
     if types != [node.op_type for node in nodes] * (WARM_UP + times):  # bodies, or a provider that runs nodes as one
         return None
     taken = np.array([e["dur"] for e in ran], float).reshape(-1, len(nodes))[WARM_UP:]
-    return Profile(nodes, np.median(taken, 0) * 1e-6)
+    providers = tuple(e["args"].get("provider", place.provider) for e in ran[: len(nodes)])
+    return Profile(nodes, np.median(taken, 0) * 1e-6, providers)
 
 
 def _cannot_run(e: Exception) -> CalibrationError:
