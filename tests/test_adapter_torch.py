@@ -6,6 +6,7 @@ import copy
 import io
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
@@ -18,8 +19,10 @@ from torch import Tensor, nn
 import onnxmorph
 from exported import exported
 from nets import NETS, Attention, basic_block, conv_bn, head
+from onnxmorph import calibration
 from onnxmorph.adapters.torch import Morph, load_weights, resize
 from onnxmorph.adapters.torch_resize import blocks, tensors
+from onnxmorph.analysis import analyze
 from onnxmorph.converters.torch import export
 from onnxmorph.errors import BudgetError, StructureError
 from onnxmorph.penalty import combine, penalty
@@ -278,6 +281,22 @@ def test_trap_3_a_learning_rate_schedule_does_not_matter_down_to_zero() -> None:
         cosine.step()
     assert morph.done
     assert 0.48 <= share(morph) <= 0.5
+
+
+@pytest.mark.parametrize("kind", ["modelled", "measured"])
+def test_a_budget_of_latency_is_met(kind: str, tmp_path: Path) -> None:
+    module, device = residual(), "raspberry-pi-5"
+    if kind == "measured":
+        device = str(tmp_path / "here.toml")
+        place = calibration.Place("CPUExecutionProvider", 1)
+        calibration.calibrate(analyze(export(module, (data()[0],))), device, place, minutes=5, most=30)
+    optimizer = torch.optim.SGD(module.parameters(), 0.05)
+    full = Morph(module, data()[0], optimizer, "flops=99%", steps=1, device=device).analysis
+    cost, least = full.costs["latency"], np.ones(len(full.groups), np.int64)
+    limit = (cost.value(full.widths) + cost.value(least)) / 2
+    morph = Morph(module, data()[0], optimizer, f"latency={limit * 1e9:.0f}ns", steps=60, device=device)
+    train(module, optimizer, morph, 60)
+    assert morph.done and morph.structure().costs["after"]["latency"] <= limit + 1e-9
 
 
 def test_finish_meets_the_budget_of_a_loop_that_ended_early() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from onnxmorph import latency
 from onnxmorph.adapters.torch_gradients import gradients
 from onnxmorph.adapters.torch_probe import Place, Probe, locked_groups, silenced_groups
 from onnxmorph.adapters.torch_resize import Hook, load_weights, resize, tensors
@@ -65,6 +67,7 @@ class Morph:
         magnitudes: str | Mapping[str, str] = "auto",
         on_resize: Hook | None = None,
         bounds: Bounds | None = None,
+        device: str | os.PathLike[str] | None = None,
     ) -> None:
         """Export, analyse, and try out what can be resized; the module stays as it is.
 
@@ -79,11 +82,13 @@ class Morph:
                 norms wherever zero scales, shifts and biases silence the channel, which is tried out.
             on_resize: see `resize`; groups that it takes care of are not locked.
             bounds: what has to stay, and least widths. Multiples are for `expand`: in training widths are free.
+            device: where `budget` limits latency: the name of a device, or its file.
 
         Raises:
             BoundsError: a boundary names nothing in the export, or asks for multiples.
             BudgetError: the budget is malformed or out of reach.
             ConversionError: the module cannot be exported.
+            DeviceError: the device is not known, or its file cannot be used.
             StructureError: an unknown method or magnitude.
         """
         if method not in METHODS:
@@ -97,6 +102,8 @@ class Morph:
         self.module, self.optimizer, self.method = module, optimizer, method
         self.budget = Budget.parse(budget)
         self.analysis = analyze(export(module, inputs), bounds=bounds)
+        if device is not None:
+            self.analysis = self.analysis.with_costs(**latency.costs(self.analysis, latency.load(device)))
         by_name = tensors(module)
         self._tensors = {n: by_name[n] for n in self.analysis.parameters if n in by_name}
         trained = {id(p) for g in optimizer.param_groups for p in g["params"] if p.requires_grad}
