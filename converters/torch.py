@@ -26,6 +26,8 @@ from onnxmorph.model import save
 
 #: Key in ``model.metadata_props``: JSON, from each further name of a shared tensor to the name in the graph.
 TIED_NAMES = "onnxmorph.tied_names"
+#: Key in ``model.metadata_props``: JSON, the floating-point initializers that are no parameters of the module.
+BUFFERS = "onnxmorph.buffers"
 
 # Written explicitly: newer defaults of the exporter may be ahead of the installed ONNX Runtime.
 _OPSET = 20
@@ -73,6 +75,11 @@ def export(
     tied = {name: first for name, first in first_name.items() if name != first and first in present}
     if tied:
         model.metadata_props[TIED_NAMES] = json.dumps(tied)
+    trained = {first_name.get(name, name) for name, _ in module.named_parameters()}
+    buffers = [name for name, v in present.items() if v.dtype is not None and v.dtype.is_floating_point()]
+    buffers = [name for name in buffers if name not in trained]
+    if buffers:
+        model.metadata_props[BUFFERS] = json.dumps(buffers)
     if path is not None:
         save(model, path)
     return model

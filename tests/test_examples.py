@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +63,15 @@ def test_shrinking_by_taylor(tmp_path: Path) -> None:
     assert "by taylor: widths" in printed
     with np.load(tmp_path / "gradients.npz") as found:
         assert found.keys() >= onnxmorph.analyze(tmp_path / "model.onnx").parameters.keys()
+
+
+def test_training_from_onnx(tmp_path: Path) -> None:
+    printed = run("train_from_onnx.py", tmp_path)
+    assert "parameters: 0.weight, 1.weight" in printed
+    before, after = (float(x) for x in re.findall(r"([\d.]+)%", printed))
+    assert after > max(before, 85)
+    names = onnxmorph.analyze(tmp_path / "model.onnx").parameters.keys()
+    assert onnxmorph.analyze(tmp_path / "trained.onnx").parameters.keys() == names
 
 
 def test_every_example_is_run_here() -> None:
