@@ -12,7 +12,19 @@ import pytest
 import onnxmorph
 
 PACKAGE = Path(onnxmorph.__file__).parent
-FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "flax", "paddle", "mxnet", "sklearn"}
+FRAMEWORKS = {
+    "torch",
+    "tensorflow",
+    "keras",
+    "jax",
+    "flax",
+    "paddle",
+    "mxnet",
+    "sklearn",
+    "lightning",
+    "transformers",
+    "accelerate",
+}
 
 # Each layer may import the layers above it in this list, and itself where it is a package.
 LAYERS = """
