@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from onnxmorph.adapters.torch import Morph, resize
 from onnxmorph.adapters.torch_log import CsvLog
 
-EPOCHS, BATCH, ACCUMULATE = 6, 32, 2
+EPOCHS, BATCH, ACCUMULATE = 4, 32, 2
 out = Path(sys.argv[1] if len(sys.argv) > 1 else "out/examples")
 out.mkdir(parents=True, exist_ok=True)
 set_seed(0)

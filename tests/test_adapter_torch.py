@@ -543,7 +543,7 @@ def test_frozen_parameters_are_not_shrunk_and_groups_of_nothing_else_are_locked(
     optimizer = torch.optim.SGD(trained, 0.05)
     morph = Morph(module, data(2)[0], optimizer, "flops=90%", steps=60)
     inner = "1.body.0.0.weight:0"
-    assert morph.locked == {inner: "none of its parameters is trained by the optimizer"}
+    assert morph.locked == {inner: "none of its parameters is trained by the optimizer, among them 1.body.0.0.weight"}
     train(module, optimizer, morph, 60)
     assert morph.done
     alive = list(next(g.keep for g in morph.structure().groups if g.id == "0.0.weight:0"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,14 +13,17 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+from transformers import TrainingArguments
 
 from onnxmorph.adapters.torch import Morph, resize
 from onnxmorph.adapters.torch_log import CsvLog
 from onnxmorph.adapters.torch_loop import IDLE
-from onnxmorph.errors import OutputError, StructureError, TrainingError
+from onnxmorph.errors import BudgetError, OutputError, StructureError, TrainingError
 from onnxmorph.structure import Structure
 
 STEPS = 40
@@ -157,40 +161,47 @@ def test_a_moving_average_follows_by_the_same_structure() -> None:
 # ---------------------------------------------------------------- several ranks
 
 
-def on_rank(rank: int, folder: Path, rounding: float) -> None:
-    """One of two processes: other data, other first weights, other example inputs; rank 1 may round differently."""
+ROUNDING = (0.0, 1e-5)  # relative noise on the weights of rank 1, as from other hardware
+
+
+def on_rank(rank: int, folder: Path) -> None:
+    """One of two processes: other data, other first weights, other example inputs."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    module = network()
-    with torch.no_grad():
-        for p in module.parameters():
-            p.mul_(1 + 0.1 * rank)
-    optimizer = torch.optim.Adam(module.parameters(), 3e-3)
-    before = Morph(module, data(rank)[0], optimizer, "flops=50%", steps=STEPS, method="loss")
-    parallel = DistributedDataParallel(module)
-    morph = Morph(parallel, data(rank)[0], optimizer, "flops=50%", steps=STEPS)
-    first = before.strength
-    for step in range(STEPS):
-        if rank and rounding:
-            with torch.no_grad():
-                for p in module.parameters():
-                    p.mul_(1 + rounding * torch.randn(p.shape, generator=torch.Generator().manual_seed(step)))
-        once(parallel, optimizer, morph, 1000 * rank + step)
-    met(morph).save(folder / f"{rank}.json")
-    torch.save({"first": first, "module": module.state_dict(), "morph": morph.state_dict()}, folder / f"{rank}.pt")
+    for rounding in ROUNDING:
+        module = network()
+        with torch.no_grad():
+            for p in module.parameters():
+                p.mul_(1 + 0.1 * rank)
+        optimizer = torch.optim.Adam(module.parameters(), 3e-3)
+        if not rounding:
+            morph = Morph(module, data(rank)[0], optimizer, "flops=50%", steps=STEPS)
+            first = morph.strength
+        parallel = DistributedDataParallel(module)  # the weights are those of rank 0 from here on
+        if rounding:
+            morph = Morph(parallel, data(rank)[0], optimizer, "flops=50%", steps=STEPS)
+        for step in range(STEPS):
+            if rank and rounding:
+                with torch.no_grad():
+                    for p in module.parameters():
+                        p.mul_(1 + rounding * torch.randn(p.shape, generator=torch.Generator().manual_seed(step)))
+            once(parallel, optimizer, morph, 1000 * rank + step)
+        state = {"first": first, "module": module.state_dict(), "morph": morph.state_dict()}
+        met(morph).save(folder / f"{rounding} {rank}.json")
+        torch.save(state, folder / f"{rounding} {rank}.pt")
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("rounding", [0.0, 1e-5])
-def test_every_rank_has_the_same_structure_bit_for_bit(tmp_path: Path, rounding: float) -> None:
-    torch.multiprocessing.spawn(on_rank, (tmp_path, rounding), nprocs=2)
-    assert (tmp_path / "0.json").read_bytes() == (tmp_path / "1.json").read_bytes()
-    zero, one = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
-    assert zero["first"] == one["first"] > 0
-    assert zero["morph"] == one["morph"]
-    for name, tensor in zero["module"].items():
-        if rounding == 0 and "running" not in name:  # statistics of rank 0 go out before a forward, not after it
-            assert torch.equal(tensor, one["module"][name]), name
+def test_every_rank_has_the_same_structure_bit_for_bit(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(on_rank, (tmp_path,), nprocs=2)
+    for rounding in ROUNDING:
+        assert (tmp_path / f"{rounding} 0.json").read_bytes() == (tmp_path / f"{rounding} 1.json").read_bytes()
+        zero, one = (torch.load(tmp_path / f"{rounding} {rank}.pt", weights_only=True) for rank in range(2))
+        assert zero["first"] == one["first"] > 0
+        assert zero["morph"] == one["morph"]
+        for name, tensor in zero["module"].items():
+            if not rounding and "running" not in name:  # statistics go out before a forward, not after it
+                assert torch.equal(tensor, one["module"][name]), name
 
 
 # ---------------------------------------------------------------- what cannot go on
@@ -269,7 +280,14 @@ def test_scales_that_are_asked_for_have_to_be_trained() -> None:
         Morph(module, data(0)[0], optimizer, "flops=50%", steps=9, magnitudes={"0.weights:0": "norm"})
 
 
-# ---------------------------------------------------------------- the log
+def test_a_budget_out_of_reach_names_what_is_frozen() -> None:
+    module = network()
+    trained = [module[7].bias]
+    with pytest.raises(BudgetError, match=r"locked is '0.weight:0' \(none .* among them 0.weight\) and 1 more"):
+        Morph(module, data(0)[0], torch.optim.SGD(trained, 0.1), "flops=50%", steps=9)
+
+
+# ---------------------------------------------------------------- the log, and what docs/training.md shows
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -312,3 +330,59 @@ def test_a_log_of_another_run_is_left_alone(tmp_path: Path) -> None:
         CsvLog(tmp_path / "log.csv").write(morph)
     assert (tmp_path / "log.csv").read_text() == "a,b\n1,2\n"
     np.testing.assert_equal(morph.scalars()["step"], 1)
+
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "training.md"
+BLOCKS = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.filterwarnings("default")  # of the trainers, about what a tiny run does not have
+def test_the_blocks_of_the_document_run_as_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Task(LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network, self.example_input_array = network(), data(0)[0]
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.network(x)
+
+        def training_step(self, batch: list[Tensor], number: int) -> Tensor:
+            return F.cross_entropy(self.network(batch[0]), batch[1])
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), 0.05)
+
+    class Classifier(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network()
+
+        def forward(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+            scores = self.network(x)
+            return F.cross_entropy(scores, labels), scores
+
+    monkeypatch.chdir(tmp_path)
+    alone = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "RANK": "0", "WORLD_SIZE": "1"}
+    samples = [tuple(t[0] for t in data(k, 1)) for k in range(16)]
+    assert len(BLOCKS) == 9
+    for block in BLOCKS:
+        module = network()
+        names = {
+            "module": module,
+            "example_inputs": data(0)[0],
+            "optimizer": torch.optim.SGD(module.parameters(), 0.05),
+            "loss": nn.CrossEntropyLoss(),
+            "loader": DataLoader(samples, 4),
+            "Task": Task,
+            "model": Classifier(),
+            "dataset": [{"x": x, "labels": y} for x, y in samples],
+            "arguments": TrainingArguments("hub", max_steps=4, use_cpu=True, report_to=[], disable_tqdm=True),
+        }
+        with monkeypatch.context() as patched:
+            if "init_process_group" in block:
+                for name, value in alone.items():
+                    patched.setenv(name, value)
+            exec(block, names)
+        if "small" in names:
+            assert names["small"](data(0)[0]).shape == (8, 4)
+    assert (tmp_path / "widths.csv").exists()

@@ -112,12 +112,22 @@ class Morph:
         self._buried = np.zeros(self.analysis.channels + 1, bool)
         self._calls, self._steps = 0, Steps(optimizer)
         self._rates = Rates(optimizer, self._map.magnitudes)
-        free, shrinks = self._map.norm | self._map.lasso, method == "proximal"
-        self._controller = Controller(
-            self.analysis, self.budget, Schedule.of(steps), free, self._map.norm, shrinks=shrinks
-        )
+        self._controller = self._build(steps)
         with torch.no_grad():
             self._controller.aim(self._measure(), self._rates.now())
+
+    def _build(self, steps: int) -> Controller:
+        free, shrinks = self._map.norm | self._map.lasso, self.method == "proximal"
+        schedule = Schedule.of(steps)
+        try:
+            return Controller(self.analysis, self.budget, schedule, free, self._map.norm, shrinks=shrinks)
+        except BudgetError as error:
+            if not self.locked:
+                raise
+            group, reason = next(iter(self.locked.items()))
+            message = f"{error}; locked is {group!r} ({reason})"
+            more = f" and {len(self.locked) - 1} more groups" if len(self.locked) > 1 else ""
+            raise BudgetError(message + more, code="budget-reach") from None
 
     # -- in the loop -----------------------------------------------------------------------------
 

@@ -135,9 +135,13 @@ class _Places:
 
     def untrained(self) -> dict[int, str]:
         """The groups that nothing shrinks, by number, with the reason."""
-        groups = range(len(self.analysis.groups))
-        left = [g for g in groups if not any(n in self.trained for n, _ in self.whole(g))]
-        return dict.fromkeys(left, "none of its parameters is trained by the optimizer")
+        left: dict[int, str] = {}
+        for g in range(len(self.analysis.groups)):
+            names = list(dict.fromkeys(n for n, _ in self.whole(g)))
+            if not self.trained.intersection(names):
+                named = f", among them {names[0]}" if names else ""
+                left[g] = f"none of its parameters is trained by the optimizer{named}"
+        return left
 
 
 def _choose_norm(
