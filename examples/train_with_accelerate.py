@@ -32,21 +32,20 @@ model = nn.Sequential(
 optimizer = torch.optim.Adam(model.parameters(), 3e-3)
 
 accelerator = Accelerator(gradient_accumulation_steps=ACCUMULATE)
-prepared, wrapped, loader = accelerator.prepare(model, optimizer, loader)
+model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
 steps = EPOCHS * (len(loader) // ACCUMULATE)
-# The optimizer itself: accelerate's wrapper passes over the steps between accumulated batches, and so does step().
 morph = Morph(model, images[:2].to(accelerator.device), optimizer, "flops=50%", steps=steps)
 log = CsvLog(out / "widths.csv")
 for epoch in range(EPOCHS):
     for x, y in loader:
-        with accelerator.accumulate(prepared):
-            loss = nn.functional.cross_entropy(prepared(x), y)
+        with accelerator.accumulate(model):
+            loss = nn.functional.cross_entropy(model(x), y)
             accelerator.backward(loss)
             if accelerator.sync_gradients:
-                accelerator.clip_grad_norm_(prepared.parameters(), 1.0)
-            wrapped.step()
-            wrapped.zero_grad()
-            morph.step()
+                accelerator.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            morph.step()  # passes over the batches between two steps, as Accelerate's optimizer does
             log.write(morph)
     accelerator.print(f"epoch {epoch + 1}: loss {loss.item():.3f}, {morph.cost['flops']:,} FLOPs")
 morph.finish()  # does nothing where the budget is met already

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from onnxmorph import latency
 from onnxmorph.adapters.torch_gradients import gradients
-from onnxmorph.adapters.torch_loop import Steps, check_finite, check_unchanged
+from onnxmorph.adapters.torch_loop import Steps, check_finite, check_unchanged, optimizer_inside
 from onnxmorph.adapters.torch_map import Map
 from onnxmorph.adapters.torch_rates import SQUARES, Rates
 from onnxmorph.adapters.torch_resize import Hook, load_weights, resize, unwrapped
@@ -74,7 +74,8 @@ class Morph:
         Args:
             module: what is trained; or ``torch.compile``'s or DistributedDataParallel's wrapper of it.
             example_inputs: ``forward``'s positional tensors.
-            optimizer: holds the module's parameters; its learning rates scale the proximal step.
+            optimizer: holds the module's parameters, itself or a trainer's wrapper of it; its learning rates scale the
+                proximal step.
             budget: e.g. ``"flops=50%"``; shares are of the whole module.
             steps: planned calls of `step`; by then the budget is met.
             method: ``proximal``, or ``loss`` where `loss_term` is added to the loss (the published form).
@@ -99,7 +100,7 @@ class Morph:
         if bounds is not None and bounds.round_to:
             raise BoundsError("round_to is for expand(), not for training; leave it out here", code="bounds-training")
         inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
-        module = unwrapped(module)
+        module, optimizer = unwrapped(module), optimizer_inside(optimizer)
         self.module, self.optimizer, self.method = module, optimizer, method
         self.budget = Budget.parse(budget)
         self.analysis = analyze(export(module, inputs), bounds=bounds)

@@ -42,6 +42,15 @@ class Steps:
         return moved
 
 
+def optimizer_inside(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """The optimizer in Accelerate's or Lightning's wrapper: it alone says when it stepped."""
+    while True:
+        inner = vars(optimizer).get("optimizer", vars(optimizer).get("_optimizer"))
+        if not isinstance(inner, torch.optim.Optimizer):
+            return optimizer
+        optimizer = inner
+
+
 def of_first_rank(numbers: Tensor) -> Tensor:
     """What the first process measured, on every rank: no rounding can make them decide differently.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -55,12 +54,10 @@ class MorphCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
         """Build the `Morph`: the optimizer is there, and what a checkpoint held is loaded."""
-        network, optimizer = part_of(given["model"], self.part), given["optimizer"]
-        if isinstance(optimizer, AcceleratedOptimizer):
-            optimizer = optimizer.optimizer
+        network = part_of(given["model"], self.part)
         inputs = tuple(x.to(args.device) for x in self.example_inputs)
         steps = self.steps or state.max_steps
-        optimizer = optimizer_of(network, [optimizer])
+        optimizer = optimizer_of(network, [given["optimizer"]])
         self.morph = Morph(network, inputs, optimizer, self.budget, steps=steps, **self.options)
         states: Any = state.stateful_callbacks  # declared as a list, and a dict from then on
         if STATE in states:
