@@ -95,16 +95,27 @@ def test_lightning_killed_and_resumed_gives_the_same_structure(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("part", "inputs", "code"), [("net", True, "training-part"), ("network", False, "training-inputs")]
+    ("code", "message"),
+    [
+        ("training-part", "Task has no part 'net'; its parts are network"),
+        ("training-inputs", "give example_inputs"),
+        ("training-steps", "give steps"),
+        ("training-optimizer", "no optimizer of the trainer holds parameters of Sequential"),
+    ],
 )
-def test_what_the_lightning_callback_cannot_find_out(part: str, inputs: bool, code: str) -> None:
+def test_what_the_lightning_callback_cannot_find_out(code: str, message: str) -> None:
     task = Task()
-    task.example_input_array = task.example_input_array if inputs else None
+    if code == "training-inputs":
+        task.example_input_array = None
+    if code == "training-optimizer":
+        other = nn.Parameter(torch.zeros(1))
+        task.configure_optimizers = lambda: torch.optim.SGD([other], 0.1)
+    callback = MorphCallback("flops=50%", part="net" if code == "training-part" else "network")
     trainer = Trainer(
-        accelerator="cpu", max_steps=3, callbacks=[MorphCallback("flops=50%", part=part)], logger=False,
-        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        accelerator="cpu", max_steps=-1 if code == "training-steps" else 3, max_epochs=-1, callbacks=[callback],
+        logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
-    with pytest.raises(TrainingError) as caught:
+    with pytest.raises(TrainingError, match=message) as caught:
         trainer.fit(task, DataLoader(range(8 * STEPS), 4))
     assert caught.value.code == code
 
