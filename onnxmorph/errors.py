@@ -8,6 +8,7 @@ OnnxMorphError            a stable ``code`` and one sentence that says what to d
 │   └── TopologyError     a network does not hold together without the groups that the structure empties
 ├── BudgetError           a budget cannot be read, or cannot be met
 ├── BoundsError           a boundary cannot be read, or names nothing in the model
+├── TrainingError         a training loop cannot go on as it is
 ├── DeviceError           a device is not known, or its file cannot be used
 ├── CalibrationError      a device cannot be measured
 └── OutputError           a result could not be written
@@ -52,6 +53,10 @@ class BudgetError(OnnxMorphError):
 
 class BoundsError(OnnxMorphError):
     """A boundary is malformed, or names nothing in the model."""
+
+
+class TrainingError(OnnxMorphError):
+    """A module or its optimizer is no longer what a map was made from, or its weights are no numbers."""
 
 
 class DeviceError(OnnxMorphError):

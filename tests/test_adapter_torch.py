@@ -162,9 +162,9 @@ def test_where_the_optimizer_divides_gradients_the_penalty_is_divided_alike(kind
     module = perceptron()
     optimizer = kind(module.parameters(), 1e-2)
     morph = Morph(module, data(2)[0], optimizer, "flops=50%", steps=50)
-    np.testing.assert_allclose(morph._rates()[1:], 1e-2)
+    np.testing.assert_allclose(morph._rates.now()[1:], 1e-2)
     train(module, optimizer, morph, 3)
-    found = morph._rates()
+    found = morph._rates.now()
     group = next(g for g in morph.analysis.groups if g.id == "1.weight:0")
     expected = 1e-2 / (optimizer.state[module[2].weight][square].sqrt() + 1e-8)
     np.testing.assert_allclose(found[group.start + 1 : group.start + 65], expected.numpy(), rtol=1e-5)
@@ -555,7 +555,7 @@ def test_frozen_parameters_are_not_shrunk_and_groups_of_nothing_else_are_locked(
     optimizer = torch.optim.SGD(trained, 0.05)
     morph = Morph(module, data(2)[0], optimizer, "flops=90%", steps=60)
     inner = "1.body.0.0.weight:0"
-    assert morph.locked == {inner: "none of its parameters is trained by the optimizer"}
+    assert morph.locked == {inner: "none of its parameters is trained by the optimizer, among them 1.body.0.0.weight"}
     train(module, optimizer, morph, 60)
     assert morph.done
     alive = list(next(g.keep for g in morph.structure().groups if g.id == "0.0.weight:0"))

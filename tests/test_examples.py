@@ -74,6 +74,15 @@ def test_training_from_onnx(tmp_path: Path) -> None:
     assert onnxmorph.analyze(tmp_path / "trained.onnx").parameters.keys() == names
 
 
+def test_training_with_accelerate(tmp_path: Path) -> None:
+    assert "epoch 4" in run("train_with_accelerate.py", tmp_path)
+    costs = Structure.load(tmp_path / "structure.json").costs
+    assert 0.45 <= costs["after"]["flops"] / costs["before"]["flops"] <= 0.50
+    last = (tmp_path / "widths.csv").read_text(encoding="utf-8").splitlines()[-1].split(",")
+    weight = torch.load(tmp_path / "small.pt", weights_only=True)["4.weight"]
+    assert [str(weight.shape[1]), str(weight.shape[0])] == last[-2:]
+
+
 def test_every_example_is_run_here() -> None:
     text = Path(__file__).read_text(encoding="utf-8")
     assert [p.name for p in EXAMPLES.glob("*.py") if p.name not in text] == []

@@ -12,7 +12,8 @@ import pytest
 import onnxmorph
 
 PACKAGE = Path(onnxmorph.__file__).parent
-FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "flax", "paddle", "mxnet", "sklearn"}
+TRAINERS = {"lightning", "transformers", "accelerate"}
+FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "flax", "paddle", "mxnet", "sklearn", *TRAINERS}
 
 # Each layer may import the layers above it in this list, and itself where it is a package.
 LAYERS = """

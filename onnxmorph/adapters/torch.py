@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from onnxmorph import latency
 from onnxmorph.adapters.torch_gradients import gradients
-from onnxmorph.adapters.torch_probe import Place, Probe, locked_groups, silenced_groups
-from onnxmorph.adapters.torch_resize import Hook, load_weights, resize, tensors
-from onnxmorph.adapters.torch_slices import Magnitudes, Slices
+from onnxmorph.adapters.torch_loop import Steps, check_finite, check_unchanged, optimizer_inside
+from onnxmorph.adapters.torch_map import Map
+from onnxmorph.adapters.torch_rates import SQUARES, Rates
+from onnxmorph.adapters.torch_resize import Hook, load_weights, resize, unwrapped
 from onnxmorph.analysis import analyze
-from onnxmorph.axes import Floats, Mask
+from onnxmorph.axes import Floats
 from onnxmorph.bounds import Bounds
 from onnxmorph.budget import Budget
 from onnxmorph.converters.torch import export
@@ -28,8 +29,6 @@ __all__ = ["Morph", "gradients", "load_weights", "resize"]
 
 OFTEN = 10  # steps
 METHODS = {"proximal": "rms", "loss": "max"}  # and how several scales of one channel combine there
-SQUARES = ("exp_avg_sq", "square_avg", "sum")  # its name in the state of the Adam family, RMSprop, Adagrad
-MAGNITUDES = ("auto", "norm", "lasso")
 
 Dead = list[tuple[Tensor, int, Tensor]]  # tensor, axis, positions
 
@@ -44,7 +43,8 @@ class Morph:
 
     Every channel is charged what it costs; the strength is steered so that the budget is met at the planned
     step. A channel that went is exactly zero in all its parameter slices, and stays so: the masked module is
-    the shrunk network. Call ``step()`` once per ``optimizer.step()``, however many batches were accumulated.
+    the shrunk network. Call ``step()`` after ``optimizer.step()``; where the optimizer took no step since the last
+    call (a gradient scaler skipped it, batches are accumulated) it does nothing.
 
     Attributes:
         analysis: of the exported module.
@@ -72,9 +72,10 @@ class Morph:
         """Export, analyse, and try out what can be resized; the module stays as it is.
 
         Args:
-            module: what is trained (inside any wrapper that compiles or distributes it).
+            module: what is trained; or ``torch.compile``'s or DistributedDataParallel's wrapper of it.
             example_inputs: ``forward``'s positional tensors.
-            optimizer: holds the module's parameters; its learning rates scale the proximal step.
+            optimizer: holds the module's parameters, itself or a trainer's wrapper of it; its learning rates scale the
+                proximal step.
             budget: e.g. ``"flops=50%"``; shares are of the whole module.
             steps: planned calls of `step`; by then the budget is met.
             method: ``proximal``, or ``loss`` where `loss_term` is added to the loss (the published form).
@@ -99,45 +100,57 @@ class Morph:
         if bounds is not None and bounds.round_to:
             raise BoundsError("round_to is for expand(), not for training; leave it out here", code="bounds-training")
         inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
+        module, optimizer = unwrapped(module), optimizer_inside(optimizer)
         self.module, self.optimizer, self.method = module, optimizer, method
         self.budget = Budget.parse(budget)
         self.analysis = analyze(export(module, inputs), bounds=bounds)
         if device is not None:
             self.analysis = self.analysis.with_costs(**latency.costs(self.analysis, latency.load(device)))
-        by_name = tensors(module)
-        self._tensors = {n: by_name[n] for n in self.analysis.parameters if n in by_name}
-        trained = {id(p) for g in optimizer.param_groups for p in g["params"] if p.requires_grad}
-        self._trained = {n for n, t in self._tensors.items() if id(t) in trained}
-        probe = Probe.of(module, inputs, self.analysis, on_resize)
-        locked = {**self._untrained(), **locked_groups(probe)}
-        free = [g for g in range(len(self.analysis.groups)) if g not in locked]
-        norm = self._choose_norm(magnitudes, probe, free)
-        ids = [g.id for g in self.analysis.groups]
-        self.locked = {ids[g]: locked[g] for g in sorted(locked)}
-        self.magnitudes = {ids[g]: "norm" if g in norm else "lasso" for g in free}
+        self._map = Map.of(module, inputs, optimizer, self.analysis, magnitudes, METHODS[method], on_resize)
+        self.locked, self.magnitudes = self._map.locked, self._map.kinds
         self._dead: Dead = []
         self._dead_weights: Dead = []
         self._buried = np.zeros(self.analysis.channels + 1, bool)
-        self._calls = 0
-        self._controller = self._build(norm, set(free) - norm, steps)
-        self._last_rates: tuple[float, ...] = ()
+        self._calls, self._steps = 0, Steps(optimizer)
+        self._rates = Rates(optimizer, self._map.magnitudes)
+        self._controller = self._build(steps)
         with torch.no_grad():
-            self._controller.aim(self._magnitudes.measure(), self._rates())
+            self._controller.aim(self._measure(), self._rates.now())
+
+    def _build(self, steps: int) -> Controller:
+        free, shrinks = self._map.norm | self._map.lasso, self.method == "proximal"
+        schedule = Schedule.of(steps)
+        try:
+            return Controller(self.analysis, self.budget, schedule, free, self._map.norm, shrinks=shrinks)
+        except BudgetError as error:
+            if not self.locked:
+                raise
+            group, reason = next(iter(self.locked.items()))
+            message = f"{error}; locked is {group!r} ({reason})"
+            more = f" and {len(self.locked) - 1} more groups" if len(self.locked) > 1 else ""
+            raise BudgetError(message + more, code="budget-reach") from None
 
     # -- in the loop -----------------------------------------------------------------------------
 
     @torch.no_grad()
     def step(self) -> None:
-        """After ``optimizer.step()``: shrink what lives by its price, silence what went."""
+        """After ``optimizer.step()``: shrink what lives by its price, silence what went.
+
+        Raises TrainingError where weights are no numbers any more, or module or optimizer are not what they were.
+        """
+        if not self._steps.moved():
+            return
+        if self._calls % OFTEN == 0:
+            self._check()
         control = self._controller
         if not control.done:
-            factors, rest = control.update(self._magnitudes.measure(), self._rates())
+            factors, rest = control.update(self._measure(), self._rates.now())
             if control.shrinks or not control.alive.all():
-                for each in (self._magnitudes.scales, self._magnitudes.weights):
+                for each in (self._map.magnitudes.scales, self._map.magnitudes.weights):
                     if each.tensors:
                         each.multiply(factors)
-            if self._rest.tensors and not control.alive.all():
-                self._rest.multiply(rest)
+            if self._map.rest.tensors and not control.alive.all():
+                self._map.rest.multiply(rest)
             if ((control.fading == 0) != self._buried).any():
                 self._bury()
         _zero(self._dead)
@@ -155,27 +168,37 @@ class Morph:
         """
         dead = self._controller.fading == 0
         new, self._buried = dead & ~self._buried, dead
-        for slices in (*self._pinned, self._silenced):
+        for slices in (*self._map.pinned, self._map.silenced):
             for tensor, axis, positions in slices.dead(~new):
                 state = self.optimizer.state.get(tensor, {})
                 same = (v for k, v in state.items() if isinstance(v, Tensor) and not k.endswith(SQUARES))
                 _zero([(v, axis, positions) for v in (tensor, *same) if v.shape == tensor.shape])
-        self._dead = [place for slices in self._pinned for place in slices.dead(~dead)]
-        self._dead_weights = self._silenced.dead(~dead)
+        self._dead = [place for slices in self._map.pinned for place in slices.dead(~dead)]
+        self._dead_weights = self._map.silenced.dead(~dead)
+
+    def _measure(self) -> Floats:
+        """The magnitude of every channel, ``[channels + 1]``, which has to be a number."""
+        found = self._map.magnitudes.measure()
+        check_finite(self.analysis, found, self._controller.step + 1)
+        return found
+
+    def _check(self) -> None:
+        check_unchanged(self.module, self.optimizer, self._map.sliced, self._map.trained)
 
     def loss_term(self) -> Tensor:
         """``strength · Σ price · |magnitude|`` with gradient, a scalar: the published penalty, to add to the loss.
 
         Several scales of one channel combine by their maximum where the method is ``loss``.
         """
-        found = self._magnitudes.differentiable()
+        found = self._map.magnitudes.differentiable()
         price = torch.from_numpy(self._controller.price * self._controller.alive).to(found)
         return self._controller.strength * (price @ found)
 
     @torch.no_grad()
     def finish(self) -> None:
         """Meet the budget now, by removing what is worth least for its price, and freeze."""
-        self._controller.finish(self._magnitudes.measure(), self._rates())
+        self._check()
+        self._controller.finish(self._measure(), self._rates.now())
         self._bury()
 
     # -- how it stands ---------------------------------------------------------------------------
@@ -184,6 +207,11 @@ class Morph:
     def done(self) -> bool:
         """Whether the budget is met and all that went is silent; from then on the structure is frozen."""
         return self._controller.done
+
+    @property
+    def over(self) -> bool:
+        """Whether all planned steps were taken."""
+        return self._controller.step >= self._controller.schedule.steps
 
     @property
     def strength(self) -> float:
@@ -200,6 +228,15 @@ class Morph:
         """Group id to live width."""
         ids = (g.id for g in self.analysis.groups)
         return dict(zip(ids, self._controller.widths.tolist(), strict=True))
+
+    def scalars(self) -> dict[str, float]:
+        """What to log: step, strength, ``cost/NAME`` and ``width/GROUP``, each a number."""
+        return {
+            "step": self._controller.step,
+            "strength": self.strength,
+            **{f"cost/{name}": float(value) for name, value in self.cost.items()},
+            **{f"width/{group}": width for group, width in self.widths.items()},
+        }
 
     def structure(self) -> Structure:
         """The live channels."""
@@ -221,84 +258,6 @@ class Morph:
         self._controller.restore(state)
         self._buried[:] = False
         self._bury()
-
-    # -- set-up ----------------------------------------------------------------------------------
-
-    def _places(self, group: int, *roles: str | None) -> list[Place]:
-        """Where the group's channels are sliced: parameters of these roles (None: weights and biases)."""
-        members, role = self.analysis.groups[group].members, self.analysis.roles
-        return [(m.tensor, m.axis) for m in members if m.tensor in self._tensors and role.get(m.tensor) in roles]
-
-    def _whole(self, group: int) -> list[Place]:
-        return self._places(group, None, "scale", "shift")
-
-    def _quiet(self, group: int) -> list[Place]:
-        """Scales, shifts and biases."""
-        return [p for p in self._whole(group) if self._tensors[p[0]].ndim == 1]
-
-    def _untrained(self) -> dict[int, str]:
-        groups = range(len(self.analysis.groups))
-        left = [g for g in groups if not any(n in self._trained for n, _ in self._whole(g))]
-        return dict.fromkeys(left, "none of its parameters is trained by the optimizer")
-
-    def _choose_norm(self, magnitudes: str | Mapping[str, str], probe: Probe, free: Sequence[int]) -> frozenset[int]:
-        """The groups whose magnitude is the scales of norms."""
-        ids = [g.id for g in self.analysis.groups]
-        asked = dict.fromkeys(ids, magnitudes) if isinstance(magnitudes, str) else magnitudes
-        wrong = [*(asked.keys() - set(ids)), *(set(asked.values()) - set(MAGNITUDES))]
-        if wrong:
-            message = f"magnitudes: {wrong[0]!r} is neither a group's id nor one of {', '.join(MAGNITUDES)}"
-            raise StructureError(message, code="magnitudes")
-        scaled = [g for g in free if any(n in self._trained for n, _ in self._places(g, "scale"))]
-        told = {g: asked.get(ids[g], "auto") for g in scaled}
-        open_ = [g for g in scaled if told[g] == "auto"]
-        quiet, whole = ({g: places(g) for g in open_} for places in (self._quiet, self._whole))
-        return silenced_groups(probe, open_, quiet, whole) | {g for g in scaled if told[g] == "norm"}
-
-    def _build(self, norm: frozenset[int], lasso: set[int], steps: int) -> Controller:
-        groups = np.arange(len(self.analysis.groups))
-        by_norm, by_lasso = np.isin(groups, list(norm)), np.isin(groups, list(lasso))
-
-        def slices(places: Sequence[Place], of: Mask) -> Slices:
-            return Slices.of(self.analysis, self._tensors, places, of)
-
-        scales = [p for g in norm for p in self._places(g, "scale") if p[0] in self._trained]
-        weights = [p for g in lasso for p in self._whole(g) if p[0] in self._trained]
-        how, channels = METHODS[self.method], self.analysis.channels + 1
-        self._magnitudes = Magnitudes(slices(scales, by_norm), slices(weights, by_lasso), how, channels)
-        self._rest = slices([p for g in norm for p in self._quiet(g) if p not in scales], by_norm)
-        # What is dead is kept zero: now and then the weights that a norm silences, the rest at every step.
-        self._silenced = slices([p for g in norm for p in self._whole(g) if p not in self._quiet(g)], by_norm)
-        self._pinned = (
-            slices([p for g in norm for p in self._quiet(g)], by_norm),
-            slices([p for g in lasso for p in self._whole(g)], by_lasso),
-        )
-        shrinks, schedule = self.method == "proximal", Schedule.of(steps)
-        return Controller(self.analysis, self.budget, schedule, by_norm | by_lasso, by_norm, shrinks=shrinks)
-
-    def _rates(self) -> Floats:
-        """How far a unit of penalty gradient moves each channel in a step, ``[channels + 1]``.
-
-        The learning rate; where the optimizer divides by the root of a mean square of gradients, that is
-        divided by it, too. Loss and penalty then balance as they do without the division: where |∂loss| is
-        below strength · price. Unlike a penalty in the loss, none of it gets into that mean square.
-        """
-        groups = [(float(g["lr"]), g.get("eps", 0.0), p) for g in self.optimizer.param_groups for p in g["params"]]
-        now = tuple(lr for lr, _, _ in groups)
-        if now != self._last_rates:
-            rate_of = {id(p): torch.tensor([lr]) for lr, _, p in groups}
-            self._last_rates, self._plain_rates = now, self._magnitudes.mean(rate_of)
-        squares = {id(p): s for _, _, p in groups if (s := self._square(p)) is not None}
-        if not squares or not squares.keys() >= self._magnitudes.ids:
-            return self._plain_rates
-        root = np.sqrt(self._magnitudes.mean(squares))
-        return self._plain_rates / np.maximum(root + max(eps for _, eps, _ in groups), 1e-30)
-
-    def _square(self, parameter: Tensor) -> Tensor | None:
-        """The optimizer's running mean square of the parameter's gradient, if it has one."""
-        state = self.optimizer.state.get(parameter, {})
-        found = next((state[k] for k in SQUARES if k in state), None)
-        return found if isinstance(found, Tensor) and found.shape == parameter.shape else None
 
 
 def _zero(dead: Dead) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from onnxmorph.errors import StructureError
 from onnxmorph.structure import Structure
@@ -26,7 +27,7 @@ def resize(module: nn.Module, structure: Structure, on_resize: Hook | None = Non
     this would break and keeps them whole.
 
     Args:
-        module: the module that the structure's model was exported from.
+        module: the module that the structure's model was exported from, or a wrapper or moving average of it.
         structure: indices may repeat (an expanded network); then `load_weights` gives the copies their weights.
         on_resize: is called with the copy and the structure, to bring the module's own attributes up to date.
 
@@ -39,7 +40,7 @@ def resize(module: nn.Module, structure: Structure, on_resize: Hook | None = Non
         raise StructureError(
             f"{message}resize by one that keeps a channel of it, or use the ONNX model", code="structure-empty"
         )
-    small = copy.deepcopy(module)
+    small = copy.deepcopy(unwrapped(module))
     by_name = tensors(small)
     if structure.parameters and not structure.parameters.keys() & by_name.keys():
         raise StructureError(
@@ -63,6 +64,17 @@ def resize(module: nn.Module, structure: Structure, on_resize: Hook | None = Non
     if on_resize is not None:
         on_resize(small, structure)
     return small
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The module inside ``torch.compile``, DistributedDataParallel and AveragedModel, whose names it has."""
+    while True:
+        if "_orig_mod" in module._modules:  # torch.compile's wrapper; naming its class would load the compiler
+            module = module.get_submodule("_orig_mod")
+        elif isinstance(module, (nn.parallel.DistributedDataParallel, AveragedModel)):
+            module = module.module
+        else:
+            return module
 
 
 def tensors(module: nn.Module) -> dict[str, Tensor]:

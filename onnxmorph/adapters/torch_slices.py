@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from onnxmorph.adapters.torch_loop import of_first_rank
 from onnxmorph.analysis import Analysis
 from onnxmorph.axes import Array, Floats, Mask
 
@@ -115,9 +116,9 @@ class Magnitudes:
         return torch.cat(parts) if parts else torch.zeros(0)
 
     def measure(self) -> Floats:
-        """The magnitude of every channel, ``[channels]``; 0 where it has none."""
+        """The magnitude of every channel, ``[channels]``, the same on all ranks; 0 where it has none."""
         at, channel = self._entries
-        norms = self._norms().cpu().numpy().astype(float)[at]
+        norms = of_first_rank(self._norms()).cpu().numpy().astype(float)[at]
         found: Floats = np.sqrt(np.bincount(channel, norms**2, minlength=self.channels) / self._elements)
         if self.how == "max":
             of_scale = at < len(self.scales.rows)
@@ -144,10 +145,11 @@ class Magnitudes:
             found = torch.where(torch.from_numpy(self._has_scale).to(norms.device), largest, found)
         return found
 
-    def mean(self, of: Mapping[int, Tensor]) -> Floats:
+    def mean(self, of: Mapping[int, Tensor], measured: bool = False) -> Floats:
         """Per channel the mean over what makes up its magnitude, ``[channels]``.
 
-        `of` gives, by the id of each sliced tensor, a tensor of its shape, or a single number for all of it.
+        `of` gives, by the id of each sliced tensor, a tensor of its shape, or a single number for all of it. What was
+        measured is the same on all ranks.
         """
         at, channel = self._entries
         parts = []
@@ -156,6 +158,7 @@ class Magnitudes:
                 each = of[id(tensor)]
                 others = tuple(t for t in range(each.ndim) if t != axis)
                 parts.append((each.mean(others) if others else each).float().expand(n))
-        values = torch.cat(parts).cpu().numpy().astype(float)[at] if parts else np.zeros(0)
+        joined = torch.cat(parts) if parts else torch.zeros(0)
+        values = (of_first_rank(joined) if measured else joined).cpu().numpy().astype(float)[at]
         total = np.bincount(channel, values, minlength=self.channels)
         return total / np.maximum(1, np.bincount(channel, minlength=self.channels))
