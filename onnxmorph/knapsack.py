@@ -253,9 +253,8 @@ class Knapsack:
         down, up = (m[np.argsort(-r)[:EXCHANGES]] for m, r in zip((narrower, wider), ratios, strict=True))
         less, more = (now - down.loads)[:, None], up.loads - now
         gains = down.gains[:, None] + up.gains
-        seem = (now + more - less <= 1 + 2 * np.maximum(less, 0) * np.maximum(more, 0) + 1e-3).all(
-            2
-        )  # a cost may be a product
+        slack = 2 * np.maximum(less, 0) * np.maximum(more, 0) + 1e-3  # a cost may be a product
+        seem = (now + more - less <= 1 + slack).all(2)
         one, other = np.nonzero(seem & (gains > GAIN * self.kept(widths)) & (down.groups[:, None] != up.groups))
         best = np.argsort(-gains[one, other], kind="stable")
         one, other = one[best], other[best]

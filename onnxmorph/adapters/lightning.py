@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from onnxmorph.adapters.torch import Morph
-from onnxmorph.adapters.torch_trainer import optimizer_of, part_of
+from onnxmorph.adapters.torch_trainer import meet, optimizer_of, part_of
 from onnxmorph.budget import Budget
 from onnxmorph.errors import TrainingError
 
@@ -80,8 +80,7 @@ class MorphCallback(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Where all planned steps were taken, and the budget is not met, meet it."""
-        if self.morph is not None and not self.morph.done and self.morph.over:
-            self.morph.finish()
+        meet(self.morph)
 
     def state_dict(self) -> dict[str, Any]:
         """For Lightning's checkpoints."""

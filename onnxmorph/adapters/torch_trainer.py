@@ -1,4 +1,4 @@
-"""What a trainer's callback has to find out before it can build a `Morph`."""
+"""What trainers' callbacks share: what to find out before a `Morph` is built, and the end."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from onnxmorph.adapters.torch import Morph
 from onnxmorph.adapters.torch_resize import unwrapped
 from onnxmorph.errors import TrainingError
 
@@ -29,3 +30,9 @@ def optimizer_of(network: nn.Module, optimizers: Iterable[torch.optim.Optimizer]
             return optimizer
     message = f"no optimizer of the trainer holds parameters of {type(network).__name__}; its part may be another"
     raise TrainingError(message, code="training-optimizer")
+
+
+def meet(morph: Morph | None) -> None:
+    """Meet the budget where all planned steps were taken and it is not met."""
+    if morph is not None and not morph.done and morph.over:
+        morph.finish()

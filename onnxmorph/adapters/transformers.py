@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from onnxmorph.adapters.torch import Morph
-from onnxmorph.adapters.torch_trainer import optimizer_of, part_of
+from onnxmorph.adapters.torch_trainer import meet, optimizer_of, part_of
 from onnxmorph.budget import Budget
 
 STATE = "onnxmorph"  # in the trainer's state file
@@ -99,5 +99,4 @@ class MorphCallback(TrainerCallback):
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
         """Where all planned steps were taken, and the budget is not met, meet it."""
-        if self.morph is not None and not self.morph.done and self.morph.over:
-            self.morph.finish()
+        meet(self.morph)

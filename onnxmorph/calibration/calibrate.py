@@ -111,7 +111,8 @@ def calibrate(
     if len(runs) < FEWEST:
         message = f"{len(runs)} runs are too few to learn from, {FEWEST} are needed; call again with more --minutes"
         raise CalibrationError(message, code="calibrate-few")
-    network = learn(analysis, found, replace(before, runs=tuple(runs)), known)
+    others = replace(known, networks={k: n for k, n in known.networks.items() if k != key})
+    network = learn(analysis, found, replace(before, runs=tuple(runs)), others)
     result = known.with_network(key, network)
     _write(result, path)
     notes = _notes(network)
@@ -164,8 +165,8 @@ def _run(analysis: Analysis, found: Sequence[Kernel], widths: Array, timed: Time
     return Run(tuple(widths.tolist()), timed.seconds, timed.spread, tuple(kernel.round(9).tolist()))
 
 
-def learn(analysis: Analysis, found: tuple[Kernel, ...], of: Network, known: Machine) -> Network:
-    """The network with its coefficients, and the error on runs that were held out."""
+def learn(analysis: Analysis, found: tuple[Kernel, ...], of: Network, others: Machine) -> Network:
+    """The network with its coefficients, and the error on runs that were held out; other networks are the prior."""
     spread = float(np.median([run.spread for run in of.runs]))
     if spread > TOO_NOISY:
         message = (
@@ -174,7 +175,7 @@ def learn(analysis: Analysis, found: tuple[Kernel, ...], of: Network, known: Mac
         )
         raise CalibrationError(message, code="calibrate-noise")
     runs, each = runs_of(of.runs), kinds(analysis, found)
-    _, prior = known.with_network(key_of(analysis, found), replace(of, coefficients={})).coefficients("")
+    _, prior = others.means()
     held = np.arange(len(runs)) % HELD_OUT == HELD_OUT - 1
     overhead, coefficients = fit(each, runs.part(~held), prior)
     error = np.abs(predictor(analysis, found, overhead, coefficients).sweep(runs.widths[held]) / runs.seconds[held] - 1)

@@ -50,13 +50,16 @@ def analyzed(
         bounds = structure.bounds
     shapes = dict(_shape(text) for text in shape or ())
     with working("Reading the model"):
-        from onnxmorph import latency
         from onnxmorph.analysis import analyze
         from onnxmorph.model import files_of
 
-        target = None if device is None else latency.load(device)  # a wrong name is known before the work
-        analysis = analyze(model, shapes, bounds=bounds)
-        if target is not None:
+        if device is None:
+            analysis = analyze(model, shapes, bounds=bounds)
+        else:
+            from onnxmorph import latency
+
+            target = latency.load(device)  # a wrong name is known before the work
+            analysis = analyze(model, shapes, bounds=bounds)
             analysis = analysis.with_costs(**latency.costs(analysis, target))
     check_outputs(files_of(analysis.graph), *outputs)
     return analysis

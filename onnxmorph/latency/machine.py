@@ -59,8 +59,10 @@ class Machine:
     def coefficients(self, key: str) -> tuple[float, Coefficients]:
         """Seconds per run and coefficients for a network: its own, else means over those that have the kind."""
         own = self.networks.get(key)
-        if own is not None and own.coefficients:
-            return own.overhead, own.coefficients
+        return (own.overhead, own.coefficients) if own is not None and own.coefficients else self.means()
+
+    def means(self) -> tuple[float, Coefficients]:
+        """Seconds per run, and the coefficients of every kind, over the networks that have it."""
         every = [n for n in self.networks.values() if n.coefficients]
         found: dict[str, dict[str, float]] = {}
         for kind in sorted({kind for n in every for kind in n.coefficients}):
