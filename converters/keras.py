@@ -7,6 +7,7 @@ a number that no cut follows. Here variables stay apart from the graph until it 
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -58,7 +59,8 @@ def _call(model: keras.Model, example_inputs: Any, values: Mapping[str, Any], fl
     """What the model says for inference with these values of its variables, to inputs in one sequence."""
     parts = ([values[v.path] for v in part] for part in (model.trainable_variables, model.non_trainable_variables))
     inputs = keras.tree.pack_sequence_as(example_inputs, list(flat))
-    return model.stateless_call(*parts, inputs, training=False)[0]
+    options = {"training": False} if "training" in inspect.signature(model.call).parameters else {}
+    return model.stateless_call(*parts, inputs, **options)[0]
 
 
 def _by_jax(model: keras.Model, example_inputs: Any, dynamic_batch: bool) -> ir.Model:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
-# Read once, at the import. The tests run on this backend here, and all of them on the other in a process of its own.
-BACKEND = os.environ.setdefault("KERAS_BACKEND", "torch")
-OTHER = {"torch": "jax", "jax": "torch"}[BACKEND]
+BACKEND = os.environ.setdefault("KERAS_BACKEND", "torch")  # on the other one: test_keras_backends.py
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
@@ -29,14 +25,6 @@ pytestmark = pytest.mark.xdist_group("keras")
 @pytest.fixture(params=NETS)
 def case(request: pytest.FixtureRequest) -> Net:
     return net(request.param)
-
-
-@pytest.mark.skipif("KERAS_OTHER" in os.environ, reason="this is the other backend")
-def test_all_of_it_on_the_other_backend() -> None:
-    environment = {**os.environ, "KERAS_BACKEND": OTHER, "KERAS_OTHER": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
-    assert done.returncode == 0, done.stdout
 
 
 def floating(model: keras.Model) -> dict[str, np.ndarray]:

@@ -96,7 +96,7 @@ class Morph(Standing):
         channels = self._training.map
         self._sources, self._rest = Leaves(channels.sources.slices, self._names), Leaves(channels.rest, self._names)
         self._pinned, self._silenced = Leaves(channels.pinned, self._names), Leaves(channels.silenced, self._names)
-        self._calls, self._rate = 0, learning_rate
+        self._rate = learning_rate
         self._training.start(self._norms(params), self._rates(None)[0])
 
     # -- in the loop -----------------------------------------------------------------------------
@@ -181,4 +181,4 @@ class Morph(Standing):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken. Raises StructureError where it is of another network."""
-        self._training.restore(state)
+        self.restored(state)

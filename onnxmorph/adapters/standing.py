@@ -85,7 +85,7 @@ class Standing:
     """
 
     def __init__(self, training: Training, method: str) -> None:
-        self._training, self.method = training, method
+        self._training, self.method, self._calls = training, method, 0
         self.analysis: Analysis = training.analysis
         self.magnitudes, self.reasons = training.map.kinds, training.map.reasons
         self.locked = training.map.locked
@@ -111,6 +111,11 @@ class Standing:
         return self._training.cost
 
     @property
+    def limits(self) -> Mapping[str, float]:
+        """What the budget allows, by cost."""
+        return self._training.control.limits
+
+    @property
     def widths(self) -> dict[str, int]:
         """Group id to live width."""
         return self._training.widths
@@ -125,4 +130,10 @@ class Standing:
 
     def state_dict(self) -> dict[str, Any]:
         """Numbers and lists for a checkpoint, beside those of the network and the optimizer."""
-        return self._training.state()
+        return {**self._training.state(), "calls": self._calls}
+
+    def restored(self, state: Mapping[str, Any]) -> Dead:
+        """Continue from `state_dict`; gives what has to be zeroed."""
+        dead = self._training.restore(state)
+        self._calls = state["calls"]
+        return dead
