@@ -12,6 +12,7 @@ from torch import Tensor
 
 from onnxmorph.magnitudes import Dead, Slices
 
+SHUT = 1e-6  # the least probability that a logit is given
 Places = list[tuple[Tensor, int, Tensor]]  # tensor, axis, positions
 
 
@@ -22,15 +23,19 @@ class Tensors:
     each: tuple[Tensor, ...]
     axes: tuple[int, ...]
     sizes: tuple[int, ...]
+    gates: tuple[bool, ...]  # logits of gates: what counts is their probability of being open
 
     @staticmethod
-    def of(slices: Slices, by_name: Mapping[str, Tensor]) -> Tensors:
-        """Those of a module."""
-        return Tensors(tuple(by_name[n] for n, _ in slices.places), tuple(a for _, a in slices.places), slices.sizes)
+    def of(slices: Slices, by_name: Mapping[str, Tensor], logits: Mapping[str, Tensor]) -> Tensors:
+        """Those of a module, and of its gates."""
+        names, axes = [n for n, _ in slices.places], tuple(a for _, a in slices.places)
+        each = tuple(logits[n] if n in logits else by_name[n] for n in names)
+        return Tensors(each, axes, slices.sizes, tuple(n in logits for n in names))
 
     def norms(self) -> Tensor:
         """√Σ squares of the slice at every position, float32, ``[positions]``, with gradient."""
-        return _joined([_norm(t, a) for t, a in zip(self.each, self.axes, strict=True)])
+        given = zip(self.each, self.axes, self.gates, strict=True)
+        return _joined([t.sigmoid().float() if gate else _norm(t, axis) for t, axis, gate in given])
 
     def means(self, of: Sequence[Tensor]) -> Tensor:
         """The mean over the slice at every position of tensors like these, float32, ``[positions]``."""
@@ -40,11 +45,14 @@ class Tensors:
     def multiply(self, factors: NDArray[np.float32]) -> None:
         """Scale every position, ``[positions]``, in place."""
         parts = torch.from_numpy(factors).to(self.each[0].device, non_blocking=True).split(self.sizes)
-        if all(t.ndim == 1 and t.dtype == torch.float32 for t in self.each):
+        if all(t.ndim == 1 and t.dtype == torch.float32 for t in self.each) and not any(self.gates):
             torch._foreach_mul_(self.each, parts)
             return
-        for tensor, axis, part in zip(self.each, self.axes, parts, strict=True):
-            tensor.mul_(part.to(tensor.dtype).view([-1 if t == axis else 1 for t in range(tensor.ndim)]))
+        for tensor, axis, part, gate in zip(self.each, self.axes, parts, self.gates, strict=True):
+            if gate:
+                tensor.copy_((tensor.sigmoid() * part).logit(SHUT))
+            else:
+                tensor.mul_(part.to(tensor.dtype).view([-1 if t == axis else 1 for t in range(tensor.ndim)]))
 
 
 def _others(tensor: Tensor, axis: int) -> tuple[int, ...]:
