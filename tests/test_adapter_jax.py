@@ -207,6 +207,7 @@ def test_a_loop_that_cannot_go_on_says_why(change: Any, code: str) -> None:
     [
         ({"method": "by hand"}, StructureError, "method"),
         ({"magnitudes": "none"}, StructureError, "magnitudes"),
+        ({"magnitudes": "gate"}, StructureError, "magnitudes"),
         ({"bounds": onnxmorph.Bounds(round_to={"*": 8})}, BoundsError, "bounds-training"),
     ],
 )

@@ -154,7 +154,8 @@ class Morph(Standing):
         squares = {name: leaves[k] for k, field, name in self._remembered(opt_state) if field in SQUARES}
         if not slices.places or not all(name in squares for name, _ in slices.places):
             return rates, None, 0.0
-        means = [jnp.moveaxis(squares[n], a, 0).reshape(size, -1).mean(1) for (n, a), size in slices.of_each]
+        each = zip(slices.places, slices.sizes, strict=True)
+        means = [jnp.moveaxis(squares[n], a, 0).reshape(size, -1).mean(1) for (n, a), size in each]
         return rates, np.concatenate([np.asarray(m, np.float32) for m in means]), EPS
 
     def _remembered(self, opt_state: Any) -> list[tuple[int, str, str]]:

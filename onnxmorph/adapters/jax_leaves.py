@@ -38,14 +38,14 @@ class Leaves:
 
     def _measure(self, leaves: list[Array]) -> Array:
         parts = [jnp.zeros(0)]
-        for leaf, ((_, axis), size) in zip(leaves, self.slices.of_each, strict=True):
+        for leaf, (_, axis), size in zip(leaves, self.slices.places, self.slices.sizes, strict=True):
             squares = jnp.square(jnp.moveaxis(leaf, axis, 0).astype(jnp.float32)).reshape(size, -1).sum(1)
             parts.append(jnp.where(squares == 0, 0, jnp.sqrt(jnp.where(squares == 0, 1, squares))))
         return jnp.concatenate(parts)
 
     def _multiply(self, leaves: dict[int, Array], factors: Array) -> dict[int, Array]:
         start = 0
-        for k, ((_, axis), size) in zip(self._numbers, self.slices.of_each, strict=True):
+        for k, (_, axis), size in zip(self._numbers, self.slices.places, self.slices.sizes, strict=True):
             shape = [size if t == axis else 1 for t in range(leaves[k].ndim)]
             leaves[k] = leaves[k] * factors[start : start + size].reshape(shape).astype(leaves[k].dtype)
             start += size

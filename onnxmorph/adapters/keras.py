@@ -141,8 +141,8 @@ class Morph(Standing):
         squares = [v for v in found if v is not None]
         if not squares or len(squares) < len(found):
             return rates, None, 0.0
-        each = zip(squares, slices.of_each, strict=True)
-        parts = [total(values(v), axis) * (size / float(np.prod(v.shape))) for v, ((_, axis), size) in each]
+        each = zip(squares, slices.places, slices.sizes, strict=True)
+        parts = [total(values(v), axis) * (size / float(np.prod(v.shape))) for v, (_, axis), size in each]
         means = np.asarray(ops.convert_to_numpy(ops.concatenate(parts)), np.float32)
         return rates, means, float(getattr(self.optimizer, "epsilon", 0.0))
 

@@ -61,6 +61,8 @@ def set_up(
         combine={"norm": METHODS[method]} if combine is None else combine,
         locked=locked,
     )
+    if "gate" in found.kinds.values():
+        raise StructureError("gates are for PyTorch; ask for 'auto', 'norm' or 'lasso'", code="magnitudes")
     return Training(found, Budget.parse(budget), steps, shrinks=method == "proximal")
 
 
