@@ -1,15 +1,10 @@
-"""What the run tells at its end beyond passed and failed (lines that tests recorded as ``table``), and settings."""
+"""What the run tells at its end beyond passed and failed: the lines that tests recorded as ``table``."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
-
-# Before JAX starts, wherever it does: most of what its tests take is compiling networks that run once.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
-os.environ.setdefault("KERAS_BACKEND", "jax")  # read once, when Keras is imported; the other: test_keras_backends.py
 
 
 def _lines(reporter: pytest.TerminalReporter) -> Iterator[str]:
