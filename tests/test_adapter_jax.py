@@ -124,6 +124,27 @@ def test_what_the_optimizer_remembers_of_the_dead_is_zero_but_for_squares(traine
         assert layer["w"].shape == memory["w"].shape
 
 
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(0.1, weight_decay=1e-4)),
+        optax.masked(optax.rmsprop(0.1), jax.tree.map(lambda _: True, WEIGHTS)),
+        optax.multi_transform({"all": optax.adam(0.1)}, "all"),
+        optax.inject_hyperparams(optax.adagrad)(learning_rate=0.1),
+        optax.MultiSteps(optax.adam(0.1), 2),
+    ],
+    ids=["chain", "masked", "multi", "inject", "steps"],
+)
+def test_running_squares_are_found_wherever_optax_keeps_them(optimizer: optax.GradientTransformation) -> None:
+    morph = Morph(perceptron, WEIGHTS, X, "flops=50%", steps=10)
+    state, gradients = optimizer.init(WEIGHTS), jax.tree.map(lambda w: 0.1 * jnp.ones_like(w), WEIGHTS)
+    for _ in range(2):
+        _, state = optimizer.update(gradients, state, WEIGHTS)
+    _, squares, eps = morph._rates(state)
+    assert squares is not None and len(squares) == len(morph._norms(WEIGHTS)) and eps > 0
+    assert (squares > 0).all() and np.ptp(squares) <= 1e-6
+
+
 def test_a_killed_and_resumed_training_gives_the_same() -> None:
     def run(params: Any, state: str | None, first: int, last: int) -> tuple[Any, Morph]:
         morph = Morph(perceptron, params, X, "params=50%", steps=30)
