@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from onnxmorph import latency
 from onnxmorph.adapters.torch_gradients import gradients
+from onnxmorph.adapters.torch_growth import grow
 from onnxmorph.adapters.torch_loop import Steps, check_finite, check_unchanged, optimizer_inside
 from onnxmorph.adapters.torch_map import Map
+from onnxmorph.adapters.torch_optimizer import resize_optimizer
 from onnxmorph.adapters.torch_rates import SQUARES, Rates
-from onnxmorph.adapters.torch_resize import Hook, load_weights, resize, unwrapped
+from onnxmorph.adapters.torch_resize import Hook, kept_indices, load_weights, resize, resize_state, unwrapped
 from onnxmorph.analysis import analyze
 from onnxmorph.axes import Floats
 from onnxmorph.bounds import Bounds
@@ -25,7 +27,9 @@ from onnxmorph.errors import BoundsError, BudgetError, StructureError
 from onnxmorph.penalty import Controller, Schedule
 from onnxmorph.structure import Structure
 
-__all__ = ["Morph", "gradients", "load_weights", "resize"]
+__all__ = [
+    "Morph", "gradients", "grow", "kept_indices", "load_weights", "resize", "resize_optimizer", "resize_state",
+]  # fmt: skip
 
 OFTEN = 10  # steps
 METHODS = {"proximal": "rms", "loss": "max"}  # and how several scales of one channel combine there
@@ -246,6 +250,7 @@ class Morph:
             method=f"morph by {self.method}",
             budget=str(self.budget),
             steps=self._controller.step,
+            **{name: found for name, found in self._map.followed.items() if found},
         )
 
     def state_dict(self) -> dict[str, Any]:

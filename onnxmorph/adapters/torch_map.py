@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from onnxmorph.adapters.torch_loop import said_by_first_rank
-from onnxmorph.adapters.torch_probe import Place, Probe, locked_groups, silenced_groups
+from onnxmorph.adapters.torch_probe import Place, Probe, followed, silenced_groups
 from onnxmorph.adapters.torch_resize import Hook, tensors
 from onnxmorph.adapters.torch_slices import Magnitudes, Slices
 from onnxmorph.analysis import Analysis
@@ -27,6 +28,7 @@ class Map:
 
     Attributes:
         locked: group id to the reason why it keeps all its channels.
+        followed: for `resize`: ``attributes`` of the module that are sizes, and groups that are ``locked`` for it.
         norm: the groups whose magnitude is the scales of norms, ``[groups]``.
         lasso: those whose magnitude is all coupled slices, ``[groups]``.
         magnitudes: what is measured and shrunk.
@@ -39,6 +41,7 @@ class Map:
 
     analysis: Analysis
     locked: Mapping[str, str]
+    followed: Mapping[str, Any]
     norm: Mask
     lasso: Mask
     magnitudes: Magnitudes
@@ -80,7 +83,8 @@ class Map:
         """
         found = _Places(analysis, tensors(module), optimizer)
         probe = Probe.of(module, inputs, analysis, on_resize)
-        locked = said_by_first_rank({**found.untrained(), **locked_groups(probe)})
+        unfollowed, attributes = said_by_first_rank(followed(probe))
+        locked = {**found.untrained(), **unfollowed}
         free = [g for g in range(len(analysis.groups)) if g not in locked]
         norm = said_by_first_rank(_choose_norm(found, asked, probe, free))
         lasso = set(free) - norm
@@ -96,6 +100,7 @@ class Map:
         return Map(
             analysis,
             {analysis.groups[g].id: locked[g] for g in sorted(locked)},
+            {"attributes": attributes, "locked": [analysis.groups[g].id for g in sorted(unfollowed)]},
             by_norm,
             by_lasso,
             Magnitudes(slices(scales, by_norm), slices(weights, by_lasso), how, analysis.channels + 1),
