@@ -6,6 +6,7 @@ import copy
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -540,3 +541,24 @@ def test_a_branch_that_goes_is_trained_as_the_onnx_graph() -> None:
     assert losses[-1] < losses[0]
     again = from_module(small.eval(), model)
     assert_close(output(small, *example_inputs), run(again, *example_inputs))
+
+
+# ---------------------------------------------------------------- what docs/resizing.md shows
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "resizing.md"
+BLOCKS = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_blocks_of_the_document_run_as_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert len(BLOCKS) == 6
+    module = residual().train()
+    optimizer = torch.optim.SGD(module.parameters(), 0.05, momentum=0.9)
+    x, y = data(4)
+    names = {"module": module, "example_inputs": x, "optimizer": optimizer, "loss": nn.CrossEntropyLoss()}
+    names |= {"loader": [(x, y)] * 2}
+    for block in BLOCKS:
+        exec(block, names)
+        if "grow" in block:
+            assert_close(output(names["wide"], x), output(names["small"], x))
+        assert names["small"](x).shape == (4, 4)
