@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from onnxmorph.adapters.torch_probe import Probe, followed
+from onnxmorph.adapters.torch_probe import Probe, followed, told
 from onnxmorph.adapters.torch_resize import Hook, load_weights, resize, unwrapped
 from onnxmorph.analysis import analyze
 from onnxmorph.axes import Array
@@ -56,9 +56,8 @@ def grow(
     if structure is None:
         analysis = analyze(model)
         locked, sizes = followed(Probe.of(module, inputs, analysis, on_resize))
-        found = {"attributes": sizes, "locked": [analysis.groups[g].id for g in sorted(locked)]}
         whole: Array = np.ones(analysis.channels + 1, np.int64)
-        structure = Structure.of(analysis, whole, **{name: each for name, each in found.items() if each})
+        structure = Structure.of(analysis, whole, **told(analysis, locked, sizes))
     wide = expand(model, structure, budget, exact=exact, **options)
     wider = resize(module, wide.structure, on_resize)
     load_weights(wider, wide.model)
