@@ -21,6 +21,7 @@ from nets import NETS, ViT
 from onnxmorph.adapters.torch import Morph, grow, kept_indices, load_weights, resize, resize_optimizer, resize_state
 from onnxmorph.adapters.torch_attention import ResizedAttention
 from onnxmorph.adapters.torch_probe import Probe, followed
+from onnxmorph.adapters.torch_sizes import set_sizes
 from onnxmorph.analysis import analyze
 from onnxmorph.converters.torch import export
 from onnxmorph.converters.torch_back import from_module, to_module
@@ -169,19 +170,27 @@ def test_half_of_a_network_is_left_and_computes_what_the_onnx_model_does(name: s
     build, locked = NETWORKS[name]
     module, inputs = build()
     module.eval()
-    config = vars(module.blocks[0].config) if name == "gpt" else {}
-    before = dict(config)
     morph = Morph(module, inputs, torch.optim.SGD(module.parameters(), 0.1), "flops=50%", steps=1)
     assert len(morph.locked) == locked
     morph.finish()
     assert 0.4 <= morph.cost["flops"] / morph.analysis.costs["flops"].value(morph.analysis.widths) <= 0.5
     saved = Structure.from_json(morph.structure().to_json())  # as another process has it
+    assert saved == morph.structure()
     small, shrunk = resize(module, saved), onnxmorph.shrink(morph.analysis, saved)
     load_weights(small, shrunk.model)
     assert_close(output(small, *inputs), run(shrunk.model, *inputs))
     small.train()(*inputs).square().mean().backward()
     assert all(p.grad is None or p.grad.shape == p.shape for p in small.parameters())
-    assert config == before  # the whole module's
+
+
+def test_a_config_or_list_that_modules_share_is_copied_before_it_is_changed() -> None:
+    module = GPT()
+    shared = module.blocks[1].parts = module.blocks[0].parts
+    sizes = {"blocks.0.config.dim": [[1, ["a"]]], "blocks.0.parts.1": [[2, ["a", "b"]], [1, ["b"]]]}
+    set_sizes(module, sizes, {"a": 3, "b": 4})
+    assert [block.config.dim for block in module.blocks] == [3, 5]
+    assert [block.parts for block in module.blocks] == [[20, 28], [20, 10]]
+    assert shared == [20, 10] and module.blocks[0].config.name == "tiny"
 
 
 class Taken(nn.Module):
@@ -228,6 +237,9 @@ def test_a_size_that_the_module_has_not_is_an_error() -> None:
         with pytest.raises(StructureError, match=path) as caught:
             resize(module, wrong)
         assert caught.value.code == "structure-module"
+    bound = replace(structure, provenance={"attributes": {"1.unflattened_size.0": [[2, ["kept.weight:0"]]]}})
+    with pytest.raises(StructureError, match="give Morph these boundaries"):
+        resize(module, bound)
 
 
 def test_nothing_more_is_tried_where_nothing_is_locked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -503,6 +515,37 @@ def test_a_module_that_was_resized_and_trained_grows_from_there() -> None:
     wide, found = grow(small, inputs, "flops=250%")
     assert_close(output(wide, *inputs), output(small, *inputs))
     assert 1.5 <= found.structure.costs["after"]["flops"] / found.structure.costs["before"]["flops"] <= 2.5
+
+
+def test_copies_remember_what_their_original_did() -> None:
+    module, batch = plain().train(), data()
+    optimizer = OPTIMIZERS["momentum"](module)
+    for _ in range(3):
+        step(module, optimizer, batch)
+    wide, found = grow(module, batch[0], "flops=130%")
+    reading, before = module[5].weight, optimizer.state[module[5].weight]["momentum_buffer"]
+    kept = torch.tensor(found.structure.parameters["5.weight"][1])
+    assert len(kept) > reading.shape[1]
+    resize_optimizer(optimizer, module, wide, found.structure)
+    state = optimizer.state[wide[5].weight]["momentum_buffer"]
+    rows = torch.tensor(found.structure.parameters["5.weight"][0])
+    torch.testing.assert_close(state, before[rows][:, kept])
+    losses = [step(wide, optimizer, batch) for _ in range(3)]
+    assert losses == sorted(losses, reverse=True)
+
+
+def test_what_a_module_does_not_follow_does_not_grow() -> None:
+    module, inputs = NETS["mlp"]()
+    model = export(module, inputs)
+    small = onnxmorph.shrink(model, budget="flops=50%").structure
+    locked, other = (g.id for g in small.groups)
+    held = replace(small, provenance={"locked": [locked]})
+    before, free, wide = (
+        {g.id: len(g.keep) for g in s.groups}
+        for s in (small, *(onnxmorph.expand(model, structure, "flops=100%").structure for structure in (small, held)))
+    )
+    assert wide[locked] == before[locked] < free[locked]
+    assert wide[other] > free[other]
 
 
 def test_growth_that_is_not_exact_says_so_and_goes_further() -> None:

@@ -64,12 +64,11 @@ def resize(module: nn.Module, structure: Structure, on_resize: Hook | None = Non
 
 def _check_followed(structure: Structure) -> None:
     """Raise StructureError where a group is changed that `Morph` found the module not to follow."""
-    locked = structure.provenance.get("locked", ())
-    wrong = [g.id for g in structure.groups if g.id in locked and g.keep != tuple(range(g.width))]
+    wrong = [g.id for g in structure.groups if g.id in structure.locked and g.keep != tuple(range(g.width))]
     if wrong:
         raise StructureError(
             f"the module does not follow group {wrong[0]!r}, which the structure changes; choose channels with "
-            "bounds=Bounds(keep=structure.provenance['locked']), or use the ONNX model",
+            "bounds=Bounds(keep=sorted(structure.locked)), or use the ONNX model",
             code="structure-locked",
         )
 

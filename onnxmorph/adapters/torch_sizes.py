@@ -14,6 +14,7 @@ from itertools import combinations, product
 from math import prod
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from onnxmorph.analysis import Analysis
@@ -24,6 +25,7 @@ Sizes = dict[str, Size]  # the path of an attribute to its size: "blocks.0.heads
 Place = tuple[str, str]  # a module's name, and the path of an attribute in it
 Test = Callable[[Sizes, frozenset[str]], bool]
 
+LISTS = (list, tuple, torch.Size)
 AT_ONCE = 2  # kinds of attributes that are changed together to free a group
 MOST = 100  # trials for one group
 CLOSEST = 4  # sizes that one attribute is tried as
@@ -38,14 +40,19 @@ def set_sizes(module: nn.Module, sizes: Mapping[str, Any], widths: Mapping[str, 
         widths: group id to width.
 
     Raises:
-        StructureError: there is no such attribute.
+        StructureError: there is no such attribute, or the width of a group is not given.
     """
     for path, size in sizes.items():
         try:
-            _put(module, path.split("."), sum(times * prod(widths[g] for g in groups) for times, groups in size))
-        except (AttributeError, LookupError, ValueError):
+            missing = next((g for _, groups in size for g in groups if g not in widths), None)
+            if missing is None:
+                _put(module, path.split("."), sum(times * prod(widths[g] for g in groups) for times, groups in size))
+        except (AttributeError, LookupError, TypeError, ValueError):
             message = f"the structure has a size for {path!r}, which the module has not"
             raise StructureError(f"{message}; give the module it was made from", code="structure-module") from None
+        if missing is not None:
+            message = f"{path!r} in the module follows group {missing!r}, which the structure's boundaries hold"
+            raise StructureError(f"{message}; give Morph these boundaries", code="structure-groups")
 
 
 def _put(owner: Any, path: Sequence[str], value: int) -> Any:
@@ -88,10 +95,10 @@ def read_sizes(module: nn.Module, run: Callable[[nn.Module], Any], known: tuple[
 def _watch(owner: object, name: str, prefix: str, found: dict[Place, int]) -> None:
     kind = type(owner)
 
-    def note(attribute: str, value: object) -> None:
+    def note(attribute: str, value: Any) -> None:
         if type(value) is int:
             found[name, prefix + attribute] = value
-        elif isinstance(value, (list, tuple)) and all(type(n) is int for n in value):
+        elif type(value) in LISTS and all(type(n) is int for n in value):
             found.update(((name, f"{prefix}{attribute}.{k}"), n) for k, n in enumerate(value))
 
     def get(self: object, attribute: str) -> Any:

@@ -188,7 +188,7 @@ def expand(
     copies = structure.copies(analysis)
     live = np.minimum(copies, 1)
     base = np.bincount(analysis.group_of[1:], copies[1:], len(analysis.groups)).astype(np.int64)
-    hold = frozenset(structure.provenance.get("locked", ()))
+    hold = structure.locked
     while True:
         omega, widths = multiply(analysis, base, wanted, round_to, hold=hold)
         _check_size(analysis, widths, wanted)
