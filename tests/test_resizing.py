@@ -242,6 +242,17 @@ def test_a_size_that_the_module_has_not_is_an_error() -> None:
         resize(module, bound)
 
 
+def test_a_class_that_does_not_bear_being_watched_is_locked() -> None:
+    class Strict(Attention):
+        def forward(self, x: Tensor) -> Tensor:
+            assert type(self) is Strict
+            return super().forward(x)
+
+    module = nn.Sequential(nn.Linear(3, 6), Strict(6, 3))
+    morph = Morph(module, torch.randn(2, 4, 3), torch.optim.SGD(module.parameters(), 0.1), "flops=100%", steps=1)
+    assert {"1.qkv.weight:0", "1.qkv.weight:0/2"} == morph.locked.keys()
+
+
 def test_nothing_more_is_tried_where_nothing_is_locked(monkeypatch: pytest.MonkeyPatch) -> None:
     module, inputs = NETS["mlp"]()
     tried = []

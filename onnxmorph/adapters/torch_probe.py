@@ -27,7 +27,7 @@ from onnxmorph.trials import Outputs, agree, passing, random_cut, random_weights
 class Probe:
     """A copy of the module with random weights, to try cuts on: weights of 0 or 1 would hide a wrong one.
 
-    ``sizes`` are those of the module's attributes that are tried along; ``expected`` is what cuts gave so far.
+    ``sizes`` are those of the module's attributes that are tried along.
     """
 
     analysis: Analysis
@@ -36,7 +36,7 @@ class Probe:
     on_resize: Hook | None = None
     weights: dict[str, Tensor] = field(default_factory=dict)
     sizes: Sizes = field(default_factory=dict)
-    expected: dict[tuple[frozenset[int], int], Outputs] = field(default_factory=dict)
+    expected: dict[tuple[frozenset[int], int], Outputs] = field(default_factory=dict)  # of the groups tried last
 
     @staticmethod
     def of(module: nn.Module, inputs: tuple[Tensor, ...], analysis: Analysis, on_resize: Hook | None) -> Probe:
@@ -65,6 +65,7 @@ class Probe:
         except Exception as error:  # the user's code may raise anything
             return f"resized, the module raises {type(error).__name__}: {' '.join(str(error).split())[:120]}"
         if (groups, trial) not in self.expected:
+            self.expected = {key: found for key, found in self.expected.items() if key[0] == groups}
             by_name = tensors(small)
             arrays = {name: by_name[name].detach().cpu().numpy() for name in self.weights}
             self.expected[groups, trial] = self._run(emit(self.analysis, copies, arrays))
@@ -130,8 +131,11 @@ def followed(probe: Probe) -> tuple[dict[int, str], Sizes]:
     if not locked:
         return locked, {}
     ids = [analysis.groups[g].id for g in sorted(locked)]
-    found = units(analysis, probe.module, read_sizes(probe.module, probe.forward, KNOWN), frozenset(ids))
-    probe.sizes = search(found, ids, works)
+    try:
+        read = read_sizes(probe.module, probe.forward, KNOWN)
+    except Exception:  # the user's classes need not bear being watched
+        return locked, {}
+    probe.sizes = search(units(analysis, probe.module, read, frozenset(ids)), ids, works)
     left = passing(test, order)[1] if probe.sizes else locked
     if left.keys() < locked.keys():
         stays = {analysis.groups[g].id: analysis.groups[g].width for g in left}
