@@ -43,7 +43,7 @@ def cut(model: keras.Model, structure: Structure) -> dict[str, NDArray[Any]]:
 
 
 def resize(model: keras.Model, structure: Structure, expanded: ir.Model | None = None) -> keras.Model:
-    """A new model with the structure's channels only, to be compiled; names and configuration otherwise are the model's.
+    """A new model with the structure's channels only, to be compiled; its names and other options are the model's.
 
     Weights are the model's, but for one thing: MultiHeadAttention divides by the root of its ``key_dim``, so that where
     that changes, its query is scaled to make up for it.
