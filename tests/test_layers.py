@@ -34,8 +34,13 @@ analysis
 quantised
 budget structure importance graphs latency
 widths
-search knapsack penalty
+search knapsack magnitudes schedule
+penalty
+controller
 surgery ties
+trials
+channel_map
+training
 calibration
 explain
 diagram

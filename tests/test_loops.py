@@ -221,7 +221,7 @@ def test_weights_that_are_no_numbers_stop_the_loop_and_nothing_is_cut() -> None:
     assert caught.value.code == "not-finite"
     with pytest.raises(TrainingError, match="since step 6"):
         morph.finish()
-    assert morph.structure() == kept
+    assert morph.structure().groups == kept.groups
     module.load_state_dict(saved)
     for step in range(5, STEPS):
         once(module, optimizer, morph, step)

@@ -11,9 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnxmorph.budget import Budget
+from onnxmorph.controller import Controller
 from onnxmorph.errors import BudgetError, StructureError
-from onnxmorph.penalty import Controller, Schedule, combine, penalty, prices, proximal
+from onnxmorph.magnitudes import combine
+from onnxmorph.penalty import penalty, prices, proximal
 from onnxmorph.polynomial import Polynomial
+from onnxmorph.schedule import Schedule
 
 
 @dataclass
@@ -245,19 +248,24 @@ def test_no_group_becomes_narrower_than_it_may(early: bool) -> None:
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.0])
-def test_finish_takes_what_is_worth_least_for_its_price(rate: float) -> None:
+def test_finish_keeps_what_is_worth_most_together(rate: float) -> None:
     toy = Toy(width=(64, 96, 32))
     control = controller(toy)
     m = magnitudes(toy)
-    worth = m / control.price.clip(1e-9)
+    already = np.array([3, 70, 180])
+    control._remove(already)
+    in_order = control._leaving(control._order(m / control.price.clip(1e-9)), control.limits)
+    plain = m[1:].sum() - m[[*already, *in_order]].sum()
     control.finish(m, np.full(len(m), rate))
-    assert control.done
-    gone, alive = ~control.alive, control.alive.copy()
-    for g in range(3):  # the best of each group stays, whatever it is worth
-        own = np.flatnonzero(toy.group_of == g)
-        alive[own[worth[own].argmax()]] = False
-    alive[0] = False
-    assert worth[gone].max() <= worth[alive].min()
+    assert control.done and not control.alive[already].any()
+    alive, gone = control.alive, ~control.alive
+    gone[already] = False
+    for g in range(3):
+        own = toy.group_of == g
+        assert m[own & gone].max(initial=0.0) <= m[own & alive].min()
+    assert m[1:][alive[1:]].sum() >= plain
+    left = control.limits["flops"] - toy.costs["flops"].value(control.widths)
+    assert toy.costs["flops"].gradient(control.widths)[control.widths < toy.widths].min() > left
 
 
 def test_a_checkpoint_continues_as_if_nothing_had_happened() -> None:
