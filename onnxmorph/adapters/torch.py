@@ -17,6 +17,7 @@ from onnxmorph.adapters.torch_loop import Steps, check_unchanged, of_first_rank,
 from onnxmorph.adapters.torch_probe import Probe, locked_groups
 from onnxmorph.adapters.torch_rates import SQUARES, Rates
 from onnxmorph.adapters.torch_resize import Hook, load_weights, resize, tensors, unwrapped
+from onnxmorph.adapters.torch_sharded import check_whole, settle
 from onnxmorph.adapters.torch_slices import Places, Tensors, places, zero
 from onnxmorph.analysis import analyze
 from onnxmorph.bounds import Bounds
@@ -71,6 +72,7 @@ class Morph:
         on_resize: Hook | None = None,
         bounds: Bounds | None = None,
         device: str | os.PathLike[str] | None = None,
+        whole: nn.Module | None = None,
     ) -> None:
         """Export, analyse, and try out what can be resized; the module stays as it is.
 
@@ -90,6 +92,8 @@ class Morph:
             on_resize: see `resize`; groups that it takes care of are not locked.
             bounds: what has to stay, and least widths. Multiples are for `expand`: in training widths are free.
             device: where `budget` limits latency: the name of a device, or its file.
+            whole: where FSDP2 shards the module: an unsharded one built alike, whatever its weights. It is exported and
+                tried out in place of the module, so that `example_inputs` are on its device; then it may go.
 
         Raises:
             BoundsError: a boundary names nothing in the export, or asks for multiples.
@@ -97,6 +101,7 @@ class Morph:
             ConversionError: the module cannot be exported.
             DeviceError: the device is not known, or its file cannot be used.
             StructureError: an unknown method, magnitude or combination.
+            TrainingError: the module is sharded, and `whole` is not given or another network.
         """
         if method not in METHODS:
             message = f"there is no method {method!r}; it is one of {', '.join(METHODS)}"
@@ -107,10 +112,13 @@ class Morph:
         module, optimizer = unwrapped(module), optimizer_inside(optimizer)
         self.module, self.optimizer, self.method = module, optimizer, method
         self.budget = Budget.parse(budget)
-        self.analysis = analyze(export(module, inputs), bounds=bounds)
+        settle(module)
+        by_name, held = tensors(module), {id(p) for g in optimizer.param_groups for p in g["params"]}
+        check_whole(by_name, None if whole is None else tensors(whole))
+        whole = module if whole is None else whole
+        self.analysis = analyze(export(whole, inputs), bounds=bounds)
         if device is not None:
             self.analysis = self.analysis.with_costs(**latency.costs(self.analysis, latency.load(device)))
-        by_name, held = tensors(module), {id(p) for g in optimizer.param_groups for p in g["params"]}
         self._tensors = {n: by_name[n] for n in self.analysis.parameters if n in by_name}
         found = ChannelMap.of(
             self.analysis,
@@ -119,7 +127,7 @@ class Morph:
             {name: x.detach().cpu().numpy() for name, x in zip(self.analysis.graph.inputs, inputs, strict=True)},
             magnitudes=magnitudes,
             combine={"norm": METHODS[method]} if combine is None else combine,
-            locked=locked_groups(Probe.of(module, inputs, self.analysis, on_resize)),
+            locked=locked_groups(Probe.of(whole, inputs, self.analysis, on_resize)),
             agreed=said_by_first_rank,
         )
         self.locked, self.magnitudes, self.reasons = found.locked, found.kinds, found.reasons
@@ -171,6 +179,7 @@ class Morph:
         return of_first_rank(self._sources.norms().detach()).cpu().numpy()
 
     def _check(self) -> None:
+        settle(self.module)
         mapped = {n: t for n, t in self._tensors.items() if n in self._training.map.sliced}
         parameters = {n: t for n, t in mapped.items() if isinstance(t, nn.Parameter)}
         check_unchanged(self.module, self.optimizer, parameters, self._training.map.trained)
@@ -233,4 +242,5 @@ class Morph:
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken. Raises StructureError where it is of another model."""
+        settle(self.module)
         self._bury(self._training.restore(state))
