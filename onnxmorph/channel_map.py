@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,11 @@ from onnxmorph.axes import Mask
 from onnxmorph.bounds import near
 from onnxmorph.errors import StructureError
 from onnxmorph.magnitudes import COMBINATIONS, Place, Slices, Sources
+from onnxmorph.surgery.grow import reading_places
 from onnxmorph.trials import silenced_groups
 
-KINDS = ("norm", "lasso")
-HOW = {"norm": "rms", "lasso": "rms"}  # how several sources of one channel combine
+KINDS = ("norm", "lasso", "gate")
+HOW = dict.fromkeys(KINDS, "rms")  # how several sources of one channel combine; it has one gate
 
 
 def _same(value: Any) -> Any:
@@ -30,11 +32,13 @@ class ChannelMap:
 
     Attributes:
         locked: group id to the reason why it keeps all its channels.
-        kinds: group id to ``norm`` (the scales of normalisation layers) or ``lasso`` (all coupled slices).
+        kinds: group id to ``norm`` (the scales of normalisation layers), ``lasso`` (all coupled slices) or ``gate`` (a
+            factor of its own, which the network does not have: `gate_of` names the parameter).
         reasons: group id to why that was chosen.
         lingers: the groups whose magnitude is not all they say, ``[groups]``.
         sources: what is measured and shrunk.
         rest: what else a channel says whose scale is shrunk: shifts and biases.
+        gated: what gates multiply: the weights that read a channel; all that it has where these do not silence it.
         pinned: kept zero at every step where a channel is dead.
         silenced: kept zero now and then: the weights that a norm silences.
         sliced: the names of the parameters of all these.
@@ -48,6 +52,7 @@ class ChannelMap:
     lingers: Mask
     sources: Sources
     rest: Slices
+    gated: Slices
     pinned: Slices
     silenced: Slices
     sliced: frozenset[str]
@@ -72,7 +77,7 @@ class ChannelMap:
             names: the parameters and statistics that the network has, in the names of the analysis.
             trained: those of them that the optimizer moves.
             feeds: inputs of the analysed model.
-            magnitudes: ``auto``, ``norm`` or ``lasso``, or group id to one of them.
+            magnitudes: ``auto``, ``norm``, ``lasso`` or ``gate``, or group id to one of them.
             combine: of `COMBINATIONS`, or kind to one of them.
             locked: groups that keep all their channels, by number, with the reason.
             agreed: what the first of several processes found out, on all of them.
@@ -86,28 +91,39 @@ class ChannelMap:
         free = [g for g in range(len(analysis.groups)) if g not in closed]
         reasons = agreed(places.choose(magnitudes, feeds, free))
         number = np.arange(len(analysis.groups))
-        norm, lasso = (np.isin(number, [g for g in free if reasons[g][0] == kind]) for kind in KINDS)
-        by_norm, by_lasso = np.flatnonzero(norm).tolist(), np.flatnonzero(lasso).tolist()
+        of_kind = {kind: [g for g in free if reasons[g][0] == kind] for kind in KINDS}
+        by_norm, by_lasso, by_gate = of_kind.values()
+        norm, lasso, gate = (np.isin(number, of) for of in of_kind.values())
         scales = [p for g in by_norm for p in places.of(g, "scale") if p[0] in trained]
         weights = [p for g in by_lasso for p in places.whole(g) if p[0] in trained]
         quiet = [p for g in by_norm for p in places.quiet(g)]
         loud = [p for g in by_norm for p in places.whole(g) if p not in quiet]
-        measured = Slices.of(analysis, (scales, norm), (weights, lasso))
-        sizes = [int(np.prod(analysis.parameters[name].shape)) // n for (name, _), n in measured.of_each]
+        ids = [group.id for group in analysis.groups]
+        own = np.arange(analysis.channels + 1)[:, None]
+        gates = {(gate_of(ids[g]), 0): own[analysis.group_of == g] for g in by_gate}
+        measured = Slices.joined({**Slices.of(analysis, (scales, norm), (weights, lasso)).parts, **gates})
+        elements = [
+            int(np.prod(analysis.parameters[name].shape)) // len(rows) if name in names else 1
+            for (name, _), rows in measured.parts.items()
+        ]
         masks: dict[str, Mask] = {}
-        for kind, groups in zip(KINDS, (norm, lasso), strict=True):
+        for kind, groups in zip(KINDS, (norm, lasso, gate), strict=True):
             mine = np.append(groups, False)[analysis.group_of]
             masks[how[kind]] = masks.get(how[kind], False) | mine
-        ids = [group.id for group in analysis.groups]
+        shut = agreed(places.shut_by_readers(feeds, by_gate))
+        gated = [((places.readers if g in shut else places.whole)(g), number == g) for g in by_gate]
         return ChannelMap(
             analysis,
             {ids[g]: closed[g] for g in sorted(closed)},
             {ids[g]: reasons[g][0] for g in free},
             {ids[g]: reasons[g][1] for g in free},
             norm,
-            Sources(measured, np.repeat(sizes, measured.sizes), masks, analysis.channels + 1),
+            Sources(measured, np.repeat(elements, measured.sizes), masks, analysis.channels + 1),
             rest=Slices.of(analysis, ([p for p in quiet if p not in scales], norm)),
-            pinned=Slices.of(analysis, (quiet, norm), ([p for g in by_lasso for p in places.whole(g)], lasso)),
+            gated=Slices.of(analysis, *gated),
+            pinned=Slices.of(
+                analysis, (quiet, norm), ([p for g in (*by_lasso, *by_gate) for p in places.whole(g)], lasso | gate)
+            ),
             silenced=Slices.of(analysis, (loud, norm)),
             sliced=frozenset(name for g in free for name, _ in places.whole(g)),
             trained=places.trained,
@@ -117,6 +133,11 @@ class ChannelMap:
     def prunable(self) -> Mask:
         """The groups that may lose channels, ``[groups]``."""
         return np.array([group.id in self.kinds for group in self.analysis.groups], bool)
+
+
+def gate_of(group: str) -> str:
+    """The name of the parameter that holds the gates of a group, by its id; they are no part of the network."""
+    return f"gate of {group}"
 
 
 def _combinations(asked: str | Mapping[str, str]) -> dict[str, str]:
@@ -148,6 +169,20 @@ class _Places:
     def quiet(self, group: int) -> list[Place]:
         """Scales, shifts and biases."""
         return [p for p in self.whole(group) if len(self.analysis.parameters[p[0]].shape) == 1]
+
+    def readers(self, group: int) -> list[Place]:
+        """The weights that read a channel."""
+        return [p for p in self.whole(group) if p in self.reading]
+
+    def shut_by_readers(self, feeds: Mapping[str, NDArray[Any]], groups: Sequence[int]) -> frozenset[int]:
+        """Of these groups those that nothing but their readers hears."""
+        readers, whole = ({g: find(g) for g in groups} for find in (self.readers, self.whole))
+        return silenced_groups(self.analysis, feeds, groups, readers, whole)
+
+    @cached_property
+    def reading(self) -> frozenset[Place]:
+        """Where ops sum over what they read."""
+        return reading_places(self.analysis)
 
     def untrained(self) -> dict[int, str]:
         """The groups that nothing shrinks, by number, with the reason."""
@@ -190,8 +225,8 @@ class _Places:
                 return "norm", "asked for"
             if g in silent:
                 return "norm", f"zero scale, shift and bias silence it ({', '.join(dict.fromkeys(scales[g]))})"
-            if told[g] == "lasso":
-                return "lasso", "asked for"
+            if told[g] in ("lasso", "gate"):
+                return told[g], "asked for"
             if not scales[g]:
                 return "lasso", "no norm scales it"
             return "lasso", "its scales do not silence it" if g in scaled else "its scales are frozen"

@@ -169,7 +169,6 @@ class Controller:
         """
         factors = np.ones(len(self.fading))
         if not self.met:
-            self._take_back(_lasts(magnitudes, rates * self.price), steps)
             leaving, lasts = self.aim(magnitudes, rates, steps)
             self._warn(leaving, rates)
             factors = shrink_factors(lasts, np.where(np.isfinite(lasts), self.strength * steps, 0.0))
@@ -180,6 +179,8 @@ class Controller:
                 empty |= magnitudes <= gap(magnitudes[self._may])
             if self.step >= self.schedule.warmup:
                 self._remove(leaving[empty[leaving]])
+            if not self.met:
+                self._take_back(lasts, steps)
         rest = np.ones(len(factors))
         heard = self.fading > 0
         after = np.maximum(self.fading[heard] - steps, 0)

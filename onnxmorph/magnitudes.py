@@ -72,9 +72,11 @@ class Slices:
         return Slices(tuple(parts), tuple(len(part) for part in parts.values()), rows)
 
     @property
-    def of_each(self) -> list[tuple[Place, int]]:
-        """Every place, and how many positions it has."""
-        return list(zip(self.places, self.sizes, strict=True))
+    def parts(self) -> dict[Place, Array]:
+        """The channels of every position, ``[positions, columns]``, by place."""
+        return (
+            dict(zip(self.places, np.split(self.rows, np.cumsum(self.sizes)[:-1]), strict=True)) if self.sizes else {}
+        )
 
     @property
     def positions(self) -> int:

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from onnxmorph import latency
+from onnxmorph.adapters.torch_gates import Gates, Gating
 from onnxmorph.adapters.torch_gradients import gradients
 from onnxmorph.adapters.torch_loop import Steps, check_unchanged, of_first_rank, optimizer_inside, said_by_first_rank
 from onnxmorph.adapters.torch_probe import Probe, locked_groups
 from onnxmorph.adapters.torch_rates import SQUARES, Rates
 from onnxmorph.adapters.torch_resize import Hook, load_weights, resize, tensors, unwrapped
-from onnxmorph.adapters.torch_sharded import check_whole, settle
+from onnxmorph.adapters.torch_sharded import check_whole, reshard
 from onnxmorph.adapters.torch_slices import Places, Tensors, places, zero
 from onnxmorph.analysis import analyze
 from onnxmorph.bounds import Bounds
@@ -29,7 +30,7 @@ from onnxmorph.magnitudes import Dead
 from onnxmorph.structure import Structure
 from onnxmorph.training import Training
 
-__all__ = ["Morph", "gradients", "load_weights", "resize"]
+__all__ = ["Gating", "Morph", "gradients", "load_weights", "resize"]
 
 OFTEN = 10  # steps
 METHODS = {"proximal": "rms", "loss": "max"}  # and how several scales of one channel combine there
@@ -69,6 +70,7 @@ class Morph:
         method: str = "proximal",
         magnitudes: str | Mapping[str, str] = "auto",
         combine: str | Mapping[str, str] | None = None,
+        gating: Gating | None = None,
         on_resize: Hook | None = None,
         bounds: Bounds | None = None,
         device: str | os.PathLike[str] | None = None,
@@ -84,11 +86,13 @@ class Morph:
             budget: e.g. ``"flops=50%"``; shares are of the whole module.
             steps: planned calls of `step`; by then the budget is met.
             method: ``proximal``, or ``loss`` where `loss_term` is added to the loss (the published form).
-            magnitudes: ``auto``, ``norm`` or ``lasso``, or group id to one of them. auto takes the scales of
+            magnitudes: ``auto``, ``norm``, ``lasso`` or ``gate``, or group id to one of them. auto takes the scales of
                 norms wherever zero scales, shifts and biases silence the channel, which is tried out.
             combine: how several scales or slices of one channel combine, or how those of ``norm`` and of ``lasso`` do:
                 ``rms``, ``l2``, ``sum``, ``max``, ``or`` (`onnxmorph.magnitudes.combine`). ``rms`` where not given, and
                 ``max`` of scales for ``loss``.
+            gating: how gates behave; their logits become a group of the optimizer's parameters, and multiply the
+                module's weights until the structure is frozen.
             on_resize: see `resize`; groups that it takes care of are not locked.
             bounds: what has to stay, and least widths. Multiples are for `expand`: in training widths are free.
             device: where `budget` limits latency: the name of a device, or its file.
@@ -100,8 +104,8 @@ class Morph:
             BudgetError: the budget is malformed or out of reach.
             ConversionError: the module cannot be exported.
             DeviceError: the device is not known, or its file cannot be used.
+            TrainingError: gates that cannot be; or the module is sharded, and `whole` is not given or another network.
             StructureError: an unknown method, magnitude or combination.
-            TrainingError: the module is sharded, and `whole` is not given or another network.
         """
         if method not in METHODS:
             message = f"there is no method {method!r}; it is one of {', '.join(METHODS)}"
@@ -112,7 +116,7 @@ class Morph:
         module, optimizer = unwrapped(module), optimizer_inside(optimizer)
         self.module, self.optimizer, self.method = module, optimizer, method
         self.budget = Budget.parse(budget)
-        settle(module)
+        reshard(module)
         by_name, held = tensors(module), {id(p) for g in optimizer.param_groups for p in g["params"]}
         check_whole(by_name, None if whole is None else tensors(whole))
         whole = module if whole is None else whole
@@ -132,7 +136,10 @@ class Morph:
         )
         self.locked, self.magnitudes, self.reasons = found.locked, found.kinds, found.reasons
         self._training = Training(found, self.budget, steps, shrinks=method == "proximal")
-        self._sources, self._rest = (Tensors.of(s, self._tensors) for s in (found.sources.slices, found.rest))
+        self._gates = Gates(module, found, optimizer, gating or Gating())
+        self._sources, self._rest = (
+            Tensors.of(slices, self._tensors, self._gates.logits) for slices in (found.sources.slices, found.rest)
+        )
         self._dead: Places = []
         self._dead_weights: Places = []
         self._calls, self._steps = 0, Steps(optimizer)
@@ -158,6 +165,8 @@ class Morph:
                 if factors is not None:
                     slices.multiply(factors)
             self._bury(changes.buried)
+            if self.done:
+                self._gates.settle()
         zero(self._dead)
         self._calls += 1
         if self._calls % OFTEN == 0:
@@ -179,7 +188,7 @@ class Morph:
         return of_first_rank(self._sources.norms().detach()).cpu().numpy()
 
     def _check(self) -> None:
-        settle(self.module)
+        reshard(self.module)
         mapped = {n: t for n, t in self._tensors.items() if n in self._training.map.sliced}
         parameters = {n: t for n, t in mapped.items() if isinstance(t, nn.Parameter)}
         check_unchanged(self.module, self.optimizer, parameters, self._training.map.trained)
@@ -199,6 +208,7 @@ class Morph:
         """Meet the budget now, by removing what is worth least for its price, and freeze."""
         self._check()
         self._bury(self._training.finish(self._norms(), self._rates.now()[0]))
+        self._gates.settle()
 
     # -- how it stands ---------------------------------------------------------------------------
 
@@ -237,10 +247,15 @@ class Morph:
 
     def state_dict(self) -> dict[str, Any]:
         """Numbers and lists for a checkpoint, beside those of the module and the optimizer."""
-        return self._training.state()
+        logits = {name: each.tolist() for name, each in self._gates.logits.items()}
+        return {**self._training.state(), "gates": logits}
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken. Raises StructureError where it is of another model."""
-        settle(self.module)
+        reshard(self.module)
         self._bury(self._training.restore(state))
+        for name, each in self._gates.logits.items():
+            each.copy_(torch.tensor(state["gates"][name]))
+        if self.done:
+            self._gates.settle()

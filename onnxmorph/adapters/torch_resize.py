@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from onnxmorph.adapters.torch_sharded import sharded
 from onnxmorph.errors import StructureError
 from onnxmorph.structure import Structure
 
@@ -40,7 +41,12 @@ def resize(module: nn.Module, structure: Structure, on_resize: Hook | None = Non
         raise StructureError(
             f"{message}resize by one that keeps a channel of it, or use the ONNX model", code="structure-empty"
         )
-    small = copy.deepcopy(unwrapped(module))
+    module = unwrapped(module)
+    cut = next((name for name, tensor in tensors(module).items() if sharded(tensor)), None)
+    if cut is not None:
+        message = f"{cut} is sharded over ranks; load the full state dict into an unsharded module and resize that"
+        raise StructureError(message, code="structure-sharded")
+    small = copy.deepcopy(module)
     by_name = tensors(small)
     if structure.parameters and not structure.parameters.keys() & by_name.keys():
         raise StructureError(

@@ -54,7 +54,7 @@ def added_up(numbers: Tensor) -> Tensor:
     return numbers
 
 
-def settle(module: nn.Module) -> None:
+def reshard(module: nn.Module) -> None:
     """Let FSDP have its parameters sharded: after a forward alone the module still shows gathered copies."""
     if dist.is_available():
         for each in module.modules():

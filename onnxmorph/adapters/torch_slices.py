@@ -14,6 +14,7 @@ from torch import Tensor
 from onnxmorph.adapters.torch_sharded import added_up, counts, held, mine
 from onnxmorph.magnitudes import Dead, Slices
 
+SHUT = 1e-6  # the least probability that a logit is given
 Places = list[tuple[Tensor, int, Tensor]]  # tensor, axis, positions
 
 
@@ -23,22 +24,26 @@ class Tensors:
 
     Attributes:
         held: the positions along its axis that this rank has of each; None where it has all.
+        gates: whether they are logits of gates: what counts is their probability of being open.
     """
 
     each: tuple[Tensor, ...]
     axes: tuple[int, ...]
     sizes: tuple[int, ...]
     held: tuple[Tensor | None, ...]
+    gates: tuple[bool, ...]
 
     @staticmethod
-    def of(slices: Slices, by_name: Mapping[str, Tensor]) -> Tensors:
-        """Those of a module."""
-        each, axes = tuple(by_name[n] for n, _ in slices.places), tuple(a for _, a in slices.places)
-        return Tensors(each, axes, slices.sizes, tuple(map(held, each, axes)))
+    def of(slices: Slices, by_name: Mapping[str, Tensor], logits: Mapping[str, Tensor]) -> Tensors:
+        """Those of a module, and of its gates."""
+        names, axes = [n for n, _ in slices.places], tuple(a for _, a in slices.places)
+        each = tuple(logits[n] if n in logits else by_name[n] for n in names)
+        return Tensors(each, axes, slices.sizes, tuple(map(held, each, axes)), tuple(n in logits for n in names))
 
     def norms(self) -> Tensor:
         """√Σ squares of the slice at every position, float32, ``[positions]``, with gradient."""
-        norms = [_norm(mine(t), a) for t, a in zip(self.each, self.axes, strict=True)]
+        given = zip(self.each, self.axes, self.gates, strict=True)
+        norms = [t.sigmoid().float() if gate else _norm(mine(t), axis) for t, axis, gate in given]
         if not self._sharded:
             return _joined(norms)
         squares = self._spread([norm.square() for norm in norms])
@@ -56,11 +61,14 @@ class Tensors:
         parts = torch.from_numpy(factors).to(self.each[0].device, non_blocking=True).split(self.sizes)
         parts = [part if at is None else part[at] for part, at in zip(parts, self.held, strict=True)]
         tensors = [mine(t) for t in self.each]
-        if all(t.ndim == 1 and t.dtype == torch.float32 for t in tensors):
+        if all(t.ndim == 1 and t.dtype == torch.float32 for t in tensors) and not any(self.gates):
             torch._foreach_mul_(tensors, parts)
             return
-        for tensor, axis, part in zip(tensors, self.axes, parts, strict=True):
-            tensor.mul_(part.to(tensor.dtype).view([-1 if t == axis else 1 for t in range(tensor.ndim)]))
+        for tensor, axis, part, gate in zip(tensors, self.axes, parts, self.gates, strict=True):
+            if gate:
+                tensor.copy_((tensor.sigmoid() * part).logit(SHUT))
+            else:
+                tensor.mul_(part.to(tensor.dtype).view([-1 if t == axis else 1 for t in range(tensor.ndim)]))
 
     @cached_property
     def _sharded(self) -> bool:
