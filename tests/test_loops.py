@@ -366,7 +366,7 @@ def test_the_blocks_of_the_document_run_as_they_stand(tmp_path: Path, monkeypatc
     alone = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "RANK": "0", "WORLD_SIZE": "1"}
     samples = [tuple(t[0] for t in data(k, 1)) for k in range(16)]
     export(network(), (data(0)[0],), tmp_path / "model.onnx")
-    assert len(BLOCKS) == 10
+    assert len(BLOCKS) >= 10
     for block in BLOCKS:
         module = network()
         names = {

@@ -89,7 +89,7 @@ class Gates:
             logits = logits + torch.rand_like(logits).clamp(1e-6, 1 - 1e-6).logit()
         soft = (logits / self.how.temperature).sigmoid()
         if self.how.straight_through:
-            soft = (soft > 0.5).to(soft) + soft - soft.detach()
+            soft = (soft > 0.5).to(soft) + (soft - soft.detach())
         return torch.cat([soft.new_ones(1), soft])
 
     def _multiply(self) -> None:
