@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, Shard
+from torch.distributed.tensor import DTensor, Partial, Shard
 
 from onnxmorph.adapters.torch import Morph, resize
+from onnxmorph.adapters.torch_sharded import held
 from onnxmorph.errors import StructureError, TrainingError
 from onnxmorph.structure import Structure
 
@@ -133,7 +134,10 @@ def on_rank(rank: int, folder: Path) -> None:
     refused = [refusal(module, build, None), refusal(module, build, network(second=8))]
     with pytest.raises(StructureError) as caught:
         resize(module, morph.structure())
-    torch.save([*refused, str(caught.value)], folder / f"refused {rank}.pt")
+    partial = DTensor.from_local(torch.ones(4), init_device_mesh("cpu", (2,)), [Partial()])
+    with pytest.raises(TrainingError) as strange:
+        held(partial, 0)
+    torch.save([*refused, str(caught.value), str(strange.value)], folder / f"refused {rank}.pt")
     dist.destroy_process_group()
 
 
@@ -178,7 +182,8 @@ def test_every_rank_has_the_same_structure_bit_for_bit_and_what_went_is_zero(
 
 def test_a_sharded_module_is_not_exported_nor_resized_itself(folder: Path) -> None:
     for rank in range(2):
-        alone, other, resized = torch.load(folder / f"refused {rank}.pt", weights_only=True)
+        alone, other, resized, partial = torch.load(folder / f"refused {rank}.pt", weights_only=True)
         assert "0.weight is sharded over ranks" in alone
         assert "3.weight, (16, 15, 3, 3), is (8, 15, 3, 3) in the module given as whole" in other
         assert "0.weight is sharded over ranks" in resized
+        assert "placed by Partial" in partial
