@@ -50,7 +50,7 @@ class Morph:
     call (a gradient scaler skipped it, batches are accumulated) it does nothing.
 
     Attributes:
-        analysis: of the exported module.
+        analysis: of the exported module, whose weights are not kept: `export` has those of now.
         magnitudes: group id to ``norm`` (scales of normalisation layers) or ``lasso`` (all coupled slices).
         reasons: group id to why that was chosen.
         locked: group id to the reason why it keeps all its channels.
@@ -134,6 +134,7 @@ class Morph:
             locked=locked_groups(Probe.of(whole, inputs, self.analysis, on_resize)),
             agreed=said_by_first_rank,
         )
+        self.analysis.graph.forget_weights()  # a copy of the first ones, as large as the module
         self.locked, self.magnitudes, self.reasons = found.locked, found.kinds, found.reasons
         self._training = Training(found, self.budget, steps, shrinks=method == "proximal")
         self._gates = Gates(module, found, optimizer, gating or Gating())

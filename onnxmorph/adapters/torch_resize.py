@@ -42,9 +42,9 @@ def resize(module: nn.Module, structure: Structure, on_resize: Hook | None = Non
             f"{message}resize by one that keeps a channel of it, or use the ONNX model", code="structure-empty"
         )
     module = unwrapped(module)
-    cut = next((name for name, tensor in tensors(module).items() if sharded(tensor)), None)
-    if cut is not None:
-        message = f"{cut} is sharded over ranks; load the full state dict into an unsharded module and resize that"
+    part = next((name for name, tensor in tensors(module).items() if sharded(tensor)), None)
+    if part is not None:
+        message = f"{part} is sharded over ranks; load the full state dict into an unsharded module and resize that"
         raise StructureError(message, code="structure-sharded")
     small = copy.deepcopy(module)
     by_name = tensors(small)
