@@ -1,8 +1,8 @@
 """What the adapter adds to a training step: time, memory, and, where a GPU is there, waiting for it.
 
 The steps measured are in the midst of 2,000 planned ones, so that channels go while the clock runs; those before are
-taken without a loss. On the CPU time is processor time of one thread; images are of 64×64 pixels, so that a run
-lasts seconds.
+taken without a loss. On the CPU time is processor time of one thread; images are of 64×64 pixels there, so that a run
+lasts seconds, and of 224×224 for memory.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from benchmarks.timing import Row
 from full_nets import VisionTransformer
 from onnxmorph.adapters.torch import Morph
 
-BATCH, SIZE = 16, 64
+BATCH, SIZE, LARGE = 16, 64, 224
 PLANNED, BEFORE, WARM, STEPS = 2000, 800, 2, 40
 SHARE, MEMORY = 0.03, 0.01
 
@@ -43,20 +43,20 @@ class Case:
 
     name: str
     optimizer: str
-    build: Callable[[], nn.Module]
+    build: Callable[[int], nn.Module]
     optimize: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
 
-def vit() -> nn.Module:
-    """Four layers over patches of 8×8."""
-    return VisionTransformer(SIZE, patch=8, depth=4, heads=6, width=384, hidden=1536)
+def vit(size: int) -> nn.Module:
+    """Four layers over 64 patches."""
+    return VisionTransformer(size, patch=size // 8, depth=4, heads=6, width=384, hidden=1536)
 
 
 CASES = (
-    Case("resnet18", "SGD", lambda: network("resnet18"), sgd),
-    Case("resnet18", "Adam", lambda: network("resnet18"), adam),
-    Case("resnet50", "SGD", lambda: network("resnet50"), sgd),
-    Case("resnet50", "Adam", lambda: network("resnet50"), adam),
+    Case("resnet18", "SGD", lambda size: network("resnet18"), sgd),
+    Case("resnet18", "Adam", lambda size: network("resnet18"), adam),
+    Case("resnet50", "SGD", lambda size: network("resnet50"), sgd),
+    Case("resnet50", "Adam", lambda size: network("resnet50"), adam),
     Case("vit", "Adam", vit, adam),
 )
 
@@ -64,11 +64,11 @@ CASES = (
 class Training:
     """A network about to be trained."""
 
-    def __init__(self, case: Case, device: str) -> None:
+    def __init__(self, case: Case, device: str, size: int = SIZE) -> None:
         torch.manual_seed(0)
-        self.module = case.build().train().to(device)
+        self.module = case.build(size).train().to(device)
         self.optimizer = case.optimize(self.module.parameters())
-        self.images = torch.randn(BATCH, 3, SIZE, SIZE, device=device)
+        self.images = torch.randn(BATCH, 3, size, size, device=device)
         self.labels = torch.randint(0, 1000, (BATCH,), device=device)
 
     def step(self) -> None:
@@ -100,8 +100,9 @@ def rows(case: Case, device: str) -> Iterator[Row]:
     yield Row(what, mine, against, theirs, SHARE)
     if device == "cuda":
         yield Row(f"{what}, waits for the GPU", waits, f"steps{place}", STEPS, unit="count")
-    extra, whole = (measure(Training(case, device)) / 2**20 for measure in (morph_memory, step_memory))
-    yield Row(f"{case.name}: memory with {case.optimizer}", extra, against, whole, MEMORY, unit="MiB")
+    extra, whole = morph_memory(Training(case, device)), step_memory(Training(case, device, LARGE))
+    against = f"training step, {BATCH} × {LARGE}²{place}"
+    yield Row(f"{case.name}: memory with {case.optimizer}", extra / 2**20, against, whole / 2**20, MEMORY, unit="MiB")
 
 
 def timed(training: Training, device: str) -> tuple[float, float, int]:
@@ -143,7 +144,7 @@ def now(device: str) -> float:
 
 def step_memory(training: Training) -> int:
     """Bytes of parameters, buffers, gradients, what the optimizer remembers, and what is saved for backward."""
-    saved: dict[int, int] = {}
+    before, saved = training.kept(), dict[int, int]()
 
     def pack(tensor: Tensor) -> Tensor:
         saved.update(storages([tensor]))
@@ -151,8 +152,7 @@ def step_memory(training: Training) -> int:
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         training.step()
-    kept = training.kept()
-    return sum(kept.values()) + sum(size for place, size in saved.items() if place not in kept)
+    return sum(training.kept().values()) + sum(size for place, size in saved.items() if place not in before)
 
 
 def morph_memory(training: Training) -> int:

@@ -140,7 +140,11 @@ def _export_graph(module: nn.Module, inputs: tuple[Tensor, ...], dynamic_batch: 
             code="torch-export",
         ) from error
     model: ir.Model = exported.model
-    return model
+    for node in model.graph.all_nodes():  # PyTorch's own graph hangs on this, megabytes of objects
+        node.meta.clear()
+    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+        value.meta.clear()
+    return model.clone()  # without inputs that were taken out, which the first one still counts
 
 
 def _pool_by_mean(program: torch.export.ExportedProgram) -> None:
