@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from test_adapter_torch import assert_close, data, output, perceptron, plain, residual, run, share, train
 from torch import nn
 
 import onnxmorph
@@ -18,6 +17,7 @@ from onnxmorph.converters.torch import export
 from onnxmorph.errors import StructureError
 from onnxmorph.magnitudes import COMBINATIONS, Slices, Sources, combine
 from onnxmorph.penalty import penalty, proximal
+from test_adapter_torch import assert_close, data, output, perceptron, plain, residual, run, share, train
 
 
 @pytest.fixture(autouse=True)
