@@ -111,7 +111,9 @@ def _export_graph(module: nn.Module, inputs: tuple[Tensor, ...], dynamic_batch: 
     if shapes is not None and inspect.Parameter.VAR_POSITIONAL in kinds:
         shapes = (shapes,)  # forward(*inputs) is one argument to torch.export
     try:
-        program = torch.export.export(module, inputs, dynamic_shapes=shapes, strict=False)
+        # Where opt_einsum is installed, it plans the products of one batch size, which fixes that size.
+        with torch.backends.opt_einsum.flags(enabled=False):
+            program = torch.export.export(module, inputs, dynamic_shapes=shapes, strict=False)
         _pool_by_mean(program)
         exported = torch.onnx.export(
             program,
@@ -143,7 +145,11 @@ def _export_graph(module: nn.Module, inputs: tuple[Tensor, ...], dynamic_batch: 
             code="torch-export",
         ) from error
     model: ir.Model = exported.model
-    return model
+    for node in model.graph.all_nodes():  # PyTorch's own graph hangs on this, megabytes of objects
+        node.meta.clear()
+    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+        value.meta.clear()
+    return model.clone()  # without inputs that were taken out, which the first one still counts
 
 
 def _pool_by_mean(program: torch.export.ExportedProgram) -> None:
