@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from onnxmorph.algorithm import Plan, Round, Run, Trained, morph
     from onnxmorph.analysis import Analysis, analyze
     from onnxmorph.bounds import Bounds
     from onnxmorph.budget import Budget
@@ -25,10 +26,15 @@ _HOME = {
     "Bounds": "bounds",
     "Budget": "budget",
     "Morphed": "surgery",
+    "Plan": "algorithm",
+    "Round": "algorithm",
+    "Run": "algorithm",
     "Structure": "structure",
+    "Trained": "algorithm",
     "Verification": "surgery",
     "analyze": "analysis",
     "expand": "surgery",
+    "morph": "algorithm",
     "scale": "surgery",
     "shrink": "surgery",
     "verify": "surgery",
@@ -46,6 +52,11 @@ __all__ = [  # noqa: RUF022 - the order of the main job
     "verify",
     "Morphed",
     "Verification",
+    "morph",
+    "Plan",
+    "Round",
+    "Trained",
+    "Run",
 ]
 
 

@@ -36,7 +36,9 @@ budget structure importance graphs latency
 widths
 search knapsack penalty
 surgery ties
-calibration
+visited functions
+algorithm
+sweeps calibration
 explain
 diagram
 report
