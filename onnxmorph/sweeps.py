@@ -161,7 +161,7 @@ def _on_ray(jobs: Sequence[Job], address: str, cpus: float, gpus: float) -> Ende
     if ours:
         try:
             ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, ValueError, RuntimeError) as e:
+        except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as e:
             message = f"there is no Ray at {address!r} ({str(e).splitlines()[0]}); give local, auto or an address"
             raise RunError(message, code="sweep-ray") from None
     task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(_process)
@@ -173,7 +173,8 @@ def _on_ray(jobs: Sequence[Job], address: str, cpus: float, gpus: float) -> Ende
             try:
                 failure: Failure | None = ray.get(ref)
             except ray.exceptions.RayError as e:  # a machine that went away
-                failure = Failure(job.name, "job-died", f"Ray lost the job ({str(e).splitlines()[0]}); call again")
+                message = f"Ray lost the job ({str(e).splitlines()[0]}); call again"
+                failure = Failure(job.name, code="job-died", message=message)
             yield failure
     finally:
         for ref in waiting:
@@ -198,7 +199,7 @@ def _process(job: Job, running: set[subprocess.Popen[str]] | None = None) -> Fai
         return Failure(job.name, **json.loads((job.folder / FAILED).read_text(encoding="utf-8")))
     how = f"signal {-process.returncode}" if process.returncode < 0 else f"exit code {process.returncode}"
     message = f"the process ended with {how}; see {job.folder / PRINTED}, and call again"
-    return Failure(job.name, "job-died", message)
+    return Failure(job.name, code="job-died", message=message)
 
 
 def main() -> int:

@@ -83,6 +83,15 @@ def test_training_with_accelerate(tmp_path: Path) -> None:
     assert [str(weight.shape[1]), str(weight.shape[0])] == last[-2:]
 
 
+def test_the_whole_algorithm(tmp_path: Path) -> None:
+    printed = run("algorithm_one.py", tmp_path)
+    assert "training the result" in printed and "●" in printed
+    before, after = (onnxmorph.analyze(tmp_path / name).count() for name in ("seed.onnx", "final/trained.onnx"))
+    assert 0.9 < after["flops"] / before["flops"] <= 1
+    assert float(re.findall(r"final .*accuracy ([\d.]+)%", printed)[0]) > 90
+    assert "training" not in run("algorithm_one.py", tmp_path)  # again: it is done
+
+
 def test_every_example_is_run_here() -> None:
     text = Path(__file__).read_text(encoding="utf-8")
     assert [p.name for p in EXAMPLES.glob("*.py") if p.name not in text] == []

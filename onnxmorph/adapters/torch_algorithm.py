@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import onnx_ir as ir
 from torch import Tensor, nn
@@ -45,7 +46,7 @@ def trains(
     def made(train: TorchTrain) -> Train:
         def trained(round: Round) -> Trained:
             own = module_of(module, round, on_resize)
-            found: object = train(own, round)
+            found: Any = train(own, round)  # by a person
             match found:
                 case (None | Morph() as morph, metric):
                     pass
