@@ -34,11 +34,17 @@ analysis
 quantised
 budget structure importance graphs latency
 widths
-search knapsack penalty
+search knapsack magnitudes schedule
+penalty
+controller
 surgery ties
 visited functions
 algorithm
-sweeps calibration
+sweeps
+trials
+channel_map
+training
+calibration
 explain
 diagram
 report

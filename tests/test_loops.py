@@ -221,7 +221,7 @@ def test_weights_that_are_no_numbers_stop_the_loop_and_nothing_is_cut() -> None:
     assert caught.value.code == "not-finite"
     with pytest.raises(TrainingError, match="since step 6"):
         morph.finish()
-    assert morph.structure() == kept
+    assert morph.structure().groups == kept.groups
     module.load_state_dict(saved)
     for step in range(5, STEPS):
         once(module, optimizer, morph, step)
@@ -366,7 +366,7 @@ def test_the_blocks_of_the_document_run_as_they_stand(tmp_path: Path, monkeypatc
     alone = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "RANK": "0", "WORLD_SIZE": "1"}
     samples = [tuple(t[0] for t in data(k, 1)) for k in range(16)]
     export(network(), (data(0)[0],), tmp_path / "model.onnx")
-    assert len(BLOCKS) == 10
+    assert len(BLOCKS) >= 10
     for block in BLOCKS:
         module = network()
         names = {

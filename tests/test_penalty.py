@@ -11,9 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnxmorph.budget import Budget
+from onnxmorph.controller import Controller
 from onnxmorph.errors import BudgetError, StructureError
-from onnxmorph.penalty import Controller, Schedule, combine, penalty, prices, proximal
+from onnxmorph.magnitudes import combine
+from onnxmorph.penalty import penalty, prices, proximal
 from onnxmorph.polynomial import Polynomial
+from onnxmorph.schedule import Schedule
 
 
 @dataclass
@@ -204,6 +207,86 @@ def test_what_lingers_fades_in_a_straight_line_and_then_is_silent() -> None:
     assert not shift[~control.alive].any()
 
 
+@pytest.mark.parametrize(("pull", "returns"), [(0.5, True), (0.002, False)])
+def test_a_channel_that_the_loss_pulls_back_returns_and_noise_does_not(pull: float, returns: bool) -> None:
+    toy = Toy()
+    control, m = controller(toy, lingers=EVERY), magnitudes(toy)
+    rates = np.full(len(m), 0.1)
+    while control.alive.all():
+        m *= control.update(m, rates)[0]
+    gone = np.flatnonzero(~control.alive)
+    before, limits = control.widths.copy(), control._planned(max(control.milestone - 1, 0))
+    m[gone] = pull  # what the optimizer's step made of nothing
+    control.update(m, rates)
+    assert control.alive[gone].any() == returns == (control.returned > 0)
+    if returns:
+        assert control.widths.sum() > before.sum() - len(gone)
+        assert all(toy.costs[n].value(control.widths) <= control.full[n] for n in limits)
+    else:
+        for _ in range(control.schedule.fade):
+            control.update(m, rates)
+        assert (control.fading[gone] == 0).all()
+        m[gone] = 100.0  # dead for good
+        control.update(m, rates)
+        assert not control.alive[gone].any()
+
+
+def test_what_returns_never_undoes_a_milestone() -> None:
+    toy = Toy(width=(64, 96, 32))
+    control, m = controller(toy, steps=200, lingers=EVERY), magnitudes(toy)
+    rates, reached = np.full(len(m), 0.1), 0
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        m *= control.update(m, rates)[0]
+        m[control.fading > 0] = rng.uniform(0, 2, int((control.fading > 0).sum()))
+        assert control.milestone >= reached
+        reached = control.milestone
+    assert control.done and control.returned > 10
+
+
+def test_several_steps_at_once_reach_what_single_steps_reach() -> None:
+    toy = Toy(width=(64, 96, 32))
+    widths = []
+    for each in (1, 5):
+        control, m = controller(toy, steps=1000, lingers=EVERY), magnitudes(toy)
+        for _ in range(1000 // each):
+            m *= control.update(m, np.full(len(m), 0.1), each)[0]
+        assert control.done and control.step == 1000
+        widths.append(control.widths)
+    assert np.abs(widths[0] - widths[1]).max() <= 3
+
+
+def test_a_group_that_nearly_vanishes_is_told_before() -> None:
+    toy = Toy(width=(16, 24, 64))
+    control, m = controller(toy, "flops=20%"), magnitudes(toy)
+    m[toy.group_of == 0] *= 1e-3  # worth next to nothing
+    warned = None
+    while not control.met:
+        m *= control.update(m, np.full(len(m), 0.1))[0]
+        if warned is None and control.warnings:
+            warned = control.warnings[0], control.widths[0]
+    assert warned is not None and "group 'g0' is about to be left with 1 of its 16 channels" in warned[0]
+    assert control.widths[0] == 1 < warned[1]
+    assert sum("'g0'" in w for w in control.warnings) == 1
+
+
+@pytest.mark.parametrize("still", [0.0, 0.1])
+def test_a_budget_that_cannot_be_met_is_told_before_the_end(still: float) -> None:
+    """Learning rates that end the journey early, or a loss that holds on to everything."""
+    toy = Toy()
+    control, m = controller(toy, "flops=20%"), magnitudes(toy)
+    first, told = m.copy(), []
+    for step in range(96):
+        if still:
+            m[:] = first
+        control.update(m, np.full(len(m), still if step > 20 else 0.1))
+        told += control.warnings
+        control.warnings.clear()
+    found = [w for w in told if "may not be met in time" in w]
+    assert (len(found) == 1) == (not control.met)
+    assert still or "learning rate 0, as in 'g0'" in found[0]
+
+
 def test_once_met_everything_stays() -> None:
     control = controller(Toy())
     m = magnitudes(Toy())
@@ -245,19 +328,24 @@ def test_no_group_becomes_narrower_than_it_may(early: bool) -> None:
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.0])
-def test_finish_takes_what_is_worth_least_for_its_price(rate: float) -> None:
+def test_finish_keeps_what_is_worth_most_together(rate: float) -> None:
     toy = Toy(width=(64, 96, 32))
     control = controller(toy)
     m = magnitudes(toy)
-    worth = m / control.price.clip(1e-9)
+    already = np.array([3, 70, 180])
+    control._remove(already)
+    in_order = control._leaving(control._order(m / control.price.clip(1e-9)), control.limits)
+    plain = m[1:].sum() - m[[*already, *in_order]].sum()
     control.finish(m, np.full(len(m), rate))
-    assert control.done
-    gone, alive = ~control.alive, control.alive.copy()
-    for g in range(3):  # the best of each group stays, whatever it is worth
-        own = np.flatnonzero(toy.group_of == g)
-        alive[own[worth[own].argmax()]] = False
-    alive[0] = False
-    assert worth[gone].max() <= worth[alive].min()
+    assert control.done and not control.alive[already].any()
+    alive, gone = control.alive, ~control.alive
+    gone[already] = False
+    for g in range(3):
+        own = toy.group_of == g
+        assert m[own & gone].max(initial=0.0) <= m[own & alive].min()
+    assert m[1:][alive[1:]].sum() >= plain
+    left = control.limits["flops"] - toy.costs["flops"].value(control.widths)
+    assert toy.costs["flops"].gradient(control.widths)[control.widths < toy.widths].min() > left
 
 
 def test_a_checkpoint_continues_as_if_nothing_had_happened() -> None:

@@ -8,29 +8,31 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from onnxmorph import latency
+from onnxmorph.adapters.torch_gates import Gates, Gating
 from onnxmorph.adapters.torch_gradients import gradients
-from onnxmorph.adapters.torch_loop import Steps, check_finite, check_unchanged, optimizer_inside
-from onnxmorph.adapters.torch_map import Map
+from onnxmorph.adapters.torch_loop import Steps, check_unchanged, of_first_rank, optimizer_inside, said_by_first_rank
+from onnxmorph.adapters.torch_probe import Probe, locked_groups
 from onnxmorph.adapters.torch_rates import SQUARES, Rates
-from onnxmorph.adapters.torch_resize import Hook, load_weights, resize, unwrapped
+from onnxmorph.adapters.torch_resize import Hook, load_weights, resize, tensors, unwrapped
+from onnxmorph.adapters.torch_slices import Places, Tensors, places, zero
 from onnxmorph.analysis import analyze
-from onnxmorph.axes import Floats
 from onnxmorph.bounds import Bounds
 from onnxmorph.budget import Budget
+from onnxmorph.channel_map import ChannelMap
 from onnxmorph.converters.torch import export
-from onnxmorph.errors import BoundsError, BudgetError, StructureError
-from onnxmorph.penalty import Controller, Schedule
+from onnxmorph.errors import BoundsError, StructureError
+from onnxmorph.magnitudes import Dead
 from onnxmorph.structure import Structure
+from onnxmorph.training import Training
 
-__all__ = ["Morph", "gradients", "load_weights", "resize"]
+__all__ = ["Gating", "Morph", "gradients", "load_weights", "resize"]
 
 OFTEN = 10  # steps
 METHODS = {"proximal": "rms", "loss": "max"}  # and how several scales of one channel combine there
-
-Dead = list[tuple[Tensor, int, Tensor]]  # tensor, axis, positions
 
 
 class Morph:
@@ -49,6 +51,7 @@ class Morph:
     Attributes:
         analysis: of the exported module.
         magnitudes: group id to ``norm`` (scales of normalisation layers) or ``lasso`` (all coupled slices).
+        reasons: group id to why that was chosen.
         locked: group id to the reason why it keeps all its channels.
 
     Source: MorphNet (arXiv 1711.06798); the proximal step in place of the penalty's gradient, because adaptive
@@ -65,6 +68,8 @@ class Morph:
         steps: int,
         method: str = "proximal",
         magnitudes: str | Mapping[str, str] = "auto",
+        combine: str | Mapping[str, str] | None = None,
+        gating: Gating | None = None,
         on_resize: Hook | None = None,
         bounds: Bounds | None = None,
         device: str | os.PathLike[str] | None = None,
@@ -79,8 +84,13 @@ class Morph:
             budget: e.g. ``"flops=50%"``; shares are of the whole module.
             steps: planned calls of `step`; by then the budget is met.
             method: ``proximal``, or ``loss`` where `loss_term` is added to the loss (the published form).
-            magnitudes: ``auto``, ``norm`` or ``lasso``, or group id to one of them. auto takes the scales of
+            magnitudes: ``auto``, ``norm``, ``lasso`` or ``gate``, or group id to one of them. auto takes the scales of
                 norms wherever zero scales, shifts and biases silence the channel, which is tried out.
+            combine: how several scales or slices of one channel combine, or how those of ``norm`` and of ``lasso`` do:
+                ``rms``, ``l2``, ``sum``, ``max``, ``or`` (`onnxmorph.magnitudes.combine`). ``rms`` where not given, and
+                ``max`` of scales for ``loss``.
+            gating: how gates behave; their logits become a group of the optimizer's parameters, and multiply the
+                module's weights until the structure is frozen.
             on_resize: see `resize`; groups that it takes care of are not locked.
             bounds: what has to stay, and least widths. Multiples are for `expand`: in training widths are free.
             device: where `budget` limits latency: the name of a device, or its file.
@@ -90,13 +100,12 @@ class Morph:
             BudgetError: the budget is malformed or out of reach.
             ConversionError: the module cannot be exported.
             DeviceError: the device is not known, or its file cannot be used.
-            StructureError: an unknown method or magnitude.
+            TrainingError: gates that cannot be.
+            StructureError: an unknown method, magnitude or combination.
         """
         if method not in METHODS:
             message = f"there is no method {method!r}; it is one of {', '.join(METHODS)}"
             raise StructureError(message, code="method")
-        if steps < 1:
-            raise BudgetError("steps is how often step() will be called; give 1 or more", code="steps")
         if bounds is not None and bounds.round_to:
             raise BoundsError("round_to is for expand(), not for training; leave it out here", code="bounds-training")
         inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
@@ -106,29 +115,30 @@ class Morph:
         self.analysis = analyze(export(module, inputs), bounds=bounds)
         if device is not None:
             self.analysis = self.analysis.with_costs(**latency.costs(self.analysis, latency.load(device)))
-        self._map = Map.of(module, inputs, optimizer, self.analysis, magnitudes, METHODS[method], on_resize)
-        self.locked, self.magnitudes = self._map.locked, self._map.kinds
-        self._dead: Dead = []
-        self._dead_weights: Dead = []
-        self._buried = np.zeros(self.analysis.channels + 1, bool)
+        by_name, held = tensors(module), {id(p) for g in optimizer.param_groups for p in g["params"]}
+        self._tensors = {n: by_name[n] for n in self.analysis.parameters if n in by_name}
+        found = ChannelMap.of(
+            self.analysis,
+            self._tensors.keys(),
+            [n for n, t in self._tensors.items() if id(t) in held and t.requires_grad],
+            {name: x.detach().cpu().numpy() for name, x in zip(self.analysis.graph.inputs, inputs, strict=True)},
+            magnitudes=magnitudes,
+            combine={"norm": METHODS[method]} if combine is None else combine,
+            locked=locked_groups(Probe.of(module, inputs, self.analysis, on_resize)),
+            agreed=said_by_first_rank,
+        )
+        self.locked, self.magnitudes, self.reasons = found.locked, found.kinds, found.reasons
+        self._training = Training(found, self.budget, steps, shrinks=method == "proximal")
+        self._gates = Gates(module, found, optimizer, gating or Gating())
+        self._sources, self._rest = (
+            Tensors.of(slices, self._tensors, self._gates.logits) for slices in (found.sources.slices, found.rest)
+        )
+        self._dead: Places = []
+        self._dead_weights: Places = []
         self._calls, self._steps = 0, Steps(optimizer)
-        self._rates = Rates(optimizer, self._map.magnitudes)
-        self._controller = self._build(steps)
+        self._rates = Rates(optimizer, self._sources)
         with torch.no_grad():
-            self._controller.aim(self._measure(), self._rates.now())
-
-    def _build(self, steps: int) -> Controller:
-        free, shrinks = self._map.norm | self._map.lasso, self.method == "proximal"
-        schedule = Schedule.of(steps)
-        try:
-            return Controller(self.analysis, self.budget, schedule, free, self._map.norm, shrinks=shrinks)
-        except BudgetError as error:
-            if not self.locked:
-                raise
-            group, reason = next(iter(self.locked.items()))
-            message = f"{error}; locked is {group!r} ({reason})"
-            more = f" and {len(self.locked) - 1} more groups" if len(self.locked) > 1 else ""
-            raise BudgetError(message + more, code="budget-reach") from None
+            self._training.start(self._norms(), self._rates.now()[0])
 
     # -- in the loop -----------------------------------------------------------------------------
 
@@ -142,124 +152,101 @@ class Morph:
             return
         if self._calls % OFTEN == 0:
             self._check()
-        control = self._controller
-        if not control.done:
-            factors, rest = control.update(self._measure(), self._rates.now())
-            if control.shrinks or not control.alive.all():
-                for each in (self._map.magnitudes.scales, self._map.magnitudes.weights):
-                    if each.tensors:
-                        each.multiply(factors)
-            if self._map.rest.tensors and not control.alive.all():
-                self._map.rest.multiply(rest)
-            if ((control.fading == 0) != self._buried).any():
-                self._bury()
-        _zero(self._dead)
+        if self._training.step():
+            changes = self._training.update(self._norms(), *self._rates.now())
+            for slices, factors in ((self._sources, changes.sources), (self._rest, changes.rest)):
+                if factors is not None:
+                    slices.multiply(factors)
+            self._bury(changes.buried)
+            if self.done:
+                self._gates.settle()
+        zero(self._dead)
         self._calls += 1
         if self._calls % OFTEN == 0:
-            _zero(self._dead_weights)
+            zero(self._dead_weights)
 
-    def _bury(self) -> None:
-        """Make what died zero for good, in the parameters and in what the optimizer remembers of them.
+    def _bury(self, died: Dead) -> None:
+        """Make what died zero for good, in the parameters and in what the optimizer remembers of them."""
+        if not died:
+            return
+        for tensor, axis, positions in places(died, self._tensors):
+            state = self.optimizer.state.get(tensor, {})
+            same = (v for k, v in state.items() if isinstance(v, Tensor) and not k.endswith(SQUARES))
+            zero([(v, axis, positions) for v in (tensor, *same) if v.shape == tensor.shape])
+        self._dead = places(self._training.dead, self._tensors)
+        self._dead_weights = places(self._training.dead_weights, self._tensors)
 
-        Squares may stay: they divide a step, and make none.
-
-        Weights around a silent channel get no gradient, so without momentum they stay zero by themselves; they
-        are most of the numbers, and zeroing them at every step would take longer than all the rest.
-        """
-        dead = self._controller.fading == 0
-        new, self._buried = dead & ~self._buried, dead
-        for slices in (*self._map.pinned, self._map.silenced):
-            for tensor, axis, positions in slices.dead(~new):
-                state = self.optimizer.state.get(tensor, {})
-                same = (v for k, v in state.items() if isinstance(v, Tensor) and not k.endswith(SQUARES))
-                _zero([(v, axis, positions) for v in (tensor, *same) if v.shape == tensor.shape])
-        self._dead = [place for slices in self._map.pinned for place in slices.dead(~dead)]
-        self._dead_weights = self._map.silenced.dead(~dead)
-
-    def _measure(self) -> Floats:
-        """The magnitude of every channel, ``[channels + 1]``, which has to be a number."""
-        found = self._map.magnitudes.measure()
-        check_finite(self.analysis, found, self._controller.step + 1)
-        return found
+    def _norms(self) -> NDArray[np.float32]:
+        """Of the slices that make up magnitudes, the same on all ranks."""
+        return of_first_rank(self._sources.norms().detach()).cpu().numpy()
 
     def _check(self) -> None:
-        check_unchanged(self.module, self.optimizer, self._map.sliced, self._map.trained)
+        mapped = {n: t for n, t in self._tensors.items() if n in self._training.map.sliced}
+        parameters = {n: t for n, t in mapped.items() if isinstance(t, nn.Parameter)}
+        check_unchanged(self.module, self.optimizer, parameters, self._training.map.trained)
 
     def loss_term(self) -> Tensor:
         """``strength · Σ price · |magnitude|`` with gradient, a scalar: the published penalty, to add to the loss.
 
-        Several scales of one channel combine by their maximum where the method is ``loss``.
+        Several scales of one channel combine by their maximum where the method is ``loss``. Waits for the device.
         """
-        found = self._map.magnitudes.differentiable()
-        price = torch.from_numpy(self._controller.price * self._controller.alive).to(found)
-        return self._controller.strength * (price @ found)
+        norms = self._sources.norms()
+        slopes, value = self._training.slopes(norms.detach().cpu().numpy())
+        term = torch.from_numpy(slopes).to(norms) @ norms
+        return term + (value - term.detach())
 
     @torch.no_grad()
     def finish(self) -> None:
         """Meet the budget now, by removing what is worth least for its price, and freeze."""
         self._check()
-        self._controller.finish(self._measure(), self._rates.now())
-        self._bury()
+        self._bury(self._training.finish(self._norms(), self._rates.now()[0]))
+        self._gates.settle()
 
     # -- how it stands ---------------------------------------------------------------------------
 
     @property
     def done(self) -> bool:
         """Whether the budget is met and all that went is silent; from then on the structure is frozen."""
-        return self._controller.done
+        return self._training.done
 
     @property
     def over(self) -> bool:
         """Whether all planned steps were taken."""
-        return self._controller.step >= self._controller.schedule.steps
+        return self._training.over
 
     @property
     def strength(self) -> float:
         """λ: a channel loses learning rate · λ · price per step; 0 once the budget is met."""
-        return self._controller.strength
+        return self._training.control.strength
 
     @property
     def cost(self) -> dict[str, float]:
         """The costs at the live widths."""
-        return self.analysis.count(self._controller.widths)
+        return self._training.cost
 
     @property
     def widths(self) -> dict[str, int]:
         """Group id to live width."""
-        ids = (g.id for g in self.analysis.groups)
-        return dict(zip(ids, self._controller.widths.tolist(), strict=True))
+        return self._training.widths
 
     def scalars(self) -> dict[str, float]:
         """What to log: step, strength, ``cost/NAME`` and ``width/GROUP``, each a number."""
-        return {
-            "step": self._controller.step,
-            "strength": self.strength,
-            **{f"cost/{name}": float(value) for name, value in self.cost.items()},
-            **{f"width/{group}": width for group, width in self.widths.items()},
-        }
+        return self._training.scalars()
 
     def structure(self) -> Structure:
         """The live channels."""
-        return Structure.of(
-            self.analysis,
-            self._controller.alive.astype(np.int64),
-            method=f"morph by {self.method}",
-            budget=str(self.budget),
-            steps=self._controller.step,
-        )
+        return self._training.structure(f"morph by {self.method}")
 
     def state_dict(self) -> dict[str, Any]:
         """Numbers and lists for a checkpoint, beside those of the module and the optimizer."""
-        return self._controller.state()
+        logits = {name: each.tolist() for name, each in self._gates.logits.items()}
+        return {**self._training.state(), "gates": logits}
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken. Raises StructureError where it is of another model."""
-        self._controller.restore(state)
-        self._buried[:] = False
-        self._bury()
-
-
-def _zero(dead: Dead) -> None:
-    for tensor, axis, positions in dead:
-        tensor.index_fill_(axis, positions, 0)
+        self._bury(self._training.restore(state))
+        for name, each in self._gates.logits.items():
+            each.copy_(torch.tensor(state["gates"][name]))
+        if self.done:
+            self._gates.settle()

@@ -10,8 +10,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from onnxmorph.adapters.torch_resize import tensors
-from onnxmorph.analysis import Analysis
-from onnxmorph.axes import Floats
 from onnxmorph.bounds import near
 from onnxmorph.errors import TrainingError
 
@@ -68,20 +66,6 @@ def said_by_first_rank(value: Any) -> Any:
     each = [value]
     dist.broadcast_object_list(each, 0)
     return each[0]
-
-
-def check_finite(analysis: Analysis, magnitudes: Floats, step: int) -> None:
-    """Raise TrainingError where a magnitude is infinite or no number: a loss or a gradient was."""
-    wrong = (magnitudes - magnitudes != 0).nonzero()[0]
-    if len(wrong):
-        names = [analysis.groups[g].id for g in dict.fromkeys(analysis.group_of[wrong].tolist())]
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        raise TrainingError(
-            f"since step {step} weights are infinite or no numbers, in {', '.join(names[:3])}{more}: the loss or a "
-            "gradient was. Nothing is cut; load a checkpoint from before, then clip gradients, lower the learning "
-            "rate, or leave out batches whose loss is not finite",
-            code="not-finite",
-        )
 
 
 def check_unchanged(

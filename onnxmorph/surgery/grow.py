@@ -106,6 +106,20 @@ def _share(analysis: Analysis, copies: Array, weights: Weights, rng: np.random.G
         weights[reading.name] = shared.astype(array.dtype)
 
 
+def reading_places(analysis: Analysis) -> frozenset[tuple[str, int]]:
+    """The axes of parameters along which ops sum over what they read: a channel that is zero there is not heard."""
+    producers = {o: plan for plan in analysis.plans for o in plan.node.outputs if o}
+    readers = Counter(name for plan in analysis.plans for name in set(plan.node.inputs))
+    found = set()
+    for plan, rows in zip(analysis.plans, analysis.factor_rows, strict=True):
+        for factor in _summed(plan) if plan.node.counted and plan.equation is not None else ():
+            of = rows.get(factor)
+            reading = None if of is None else _weight_of(analysis, plan, factor, of, producers, readers)
+            if reading is not None:
+                found.add((reading.name, reading.axis))
+    return frozenset(found)
+
+
 def _multiplies(rule: Rule) -> bool:
     return rule.cost is not None and rule.cost.macs
 
