@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -170,3 +173,36 @@ def test_an_interrupt_stops_the_jobs_and_keeps_what_they_did(net: Path, tmp_path
     assert process.returncode == 130 and json.loads(out)["error"]["code"] == "interrupted"
     assert len(list(tmp_path.rglob("begun"))) == 1  # the second job was not started
     assert "call again to go on" in (next(tmp_path.rglob("failed.json"))).read_text()
+
+
+# ---------------------------------------------------------------- what docs/algorithm.md shows
+
+DOCUMENT = (Path(__file__).parents[1] / "docs" / "algorithm.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
+COMMANDS = re.findall(r"^    onnxmorph (.*)$", DOCUMENT, re.MULTILINE)
+
+
+def test_the_blocks_of_the_document_run_as_they_stand(
+    net: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"__name__": "train"}
+    function, call, many = BLOCKS
+    for block in (function, call):
+        exec(block, names)
+    assert names["run"].visited[-1].metric > 0.2
+    assert {each.kind for each in names["run"].visited} == {"milestone", "shrunk", "expanded", "final"}
+    shutil.copy(CHOOSE.rpartition(":")[0], "train.py")  # trains nothing, and needs no framework
+    net.rename("model.onnx")
+    exec(many, names)
+    assert not names["found"].failed and names["found"].rows[-1]["kind"] == "final"
+
+
+def test_the_commands_of_the_document_run(net: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(CHOOSE.rpartition(":")[0], "train.py")
+    net.rename("model.onnx")
+    alone, local, ray = COMMANDS
+    assert program(shlex.split(alone)) == program(shlex.split(local)) == 0
+    assert "--ray auto" in ray and program(shlex.split(ray.replace("auto", "nonsense"))) == 1
+    assert (tmp_path / "runs" / "pareto.csv").exists() and (tmp_path / "run" / "round-1" / "shrunk.json").exists()

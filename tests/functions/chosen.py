@@ -23,6 +23,9 @@ def choose(round: onnxmorph.Round) -> onnxmorph.Trained:
     return onnxmorph.Trained(round.model, small.structure, metric / 2)
 
 
+train = choose
+
+
 def fail(round: onnxmorph.Round) -> onnxmorph.Trained:
     """Raises for seed 1, dies for seed 2 the first time."""
     if round.seed == 1:
