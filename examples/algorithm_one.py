@@ -19,7 +19,7 @@ from onnxmorph.adapters.torch import Morph
 from onnxmorph.adapters.torch_algorithm import trains
 from onnxmorph.converters.torch import export
 
-EPOCHS, BATCH, TRAINING = 6, 50, 1200
+EPOCHS, BATCH, TRAINING = 4, 50, 1200
 torch.manual_seed(0)
 
 pixels, labels = (torch.from_numpy(a) for a in load_digits(return_X_y=True))

@@ -58,13 +58,16 @@ def learnt(seed: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return morph(digits.train, seed, PLAN, tmp_path_factory.mktemp("learnt") / "run")
 
 
-@pytest.fixture(params=["learnt", "chosen"])
-def done(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Run, Plan]:
+@pytest.fixture(scope="module", params=["learnt", "chosen"])
+def done(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Plan]:
     """A run that trained, and one that chose."""
     if request.param == "learnt":
         return request.getfixturevalue("learnt"), PLAN
-    plan = Plan(budget="params=70%,flops=60%", rounds=3, tolerance=0.0, seed=3)
-    return morph(chosen.choose, save(convnet(), tmp_path / "net.onnx"), plan, tmp_path / "run"), plan
+    plan, folder = (
+        Plan(budget="params=70%,flops=60%", rounds=3, tolerance=0.0, seed=3),
+        tmp_path_factory.mktemp("chosen"),
+    )
+    return morph(chosen.choose, save(convnet(), folder / "net.onnx"), plan, folder / "run"), plan
 
 
 def widths(model: Path) -> dict[str, int]:
@@ -178,29 +181,24 @@ def test_pareto_is_what_no_other_dominates(trial: int) -> None:
 # ---------------------------------------------------------------- stopped, and going on
 
 
-def command(seed: Path, out: Path, plan: Plan = PLAN, **environment: str) -> subprocess.CompletedProcess[str]:
-    options = ("--budget", plan.budget, "--shrink", plan.shrink, "--rounds", plan.rounds, "--tolerance", plan.tolerance)
-    argv = [sys.executable, "-m", "onnxmorph.cli", "morph", f"{FUNCTIONS / 'digits.py'}:train", seed, "--out", out]
-    told = list(map(str, [*argv, *options, "--json"]))
-    return subprocess.run(told, capture_output=True, text=True, timeout=300, env={**os.environ, **environment})
-
-
 def test_a_killed_run_goes_on_and_visits_what_an_uninterrupted_one_does(
     seed: Path, learnt: Run, tmp_path: Path
 ) -> None:
-    killed = command(seed, tmp_path / "run", DIE_AFTER="2 1")
+    options = {"budget": PLAN.budget, "shrink": PLAN.shrink, "rounds": PLAN.rounds, "tolerance": PLAN.tolerance}
+    argv = ["morph", f"{FUNCTIONS / 'digits.py'}:train", seed, "--out", tmp_path]
+    argv += [part for name, value in options.items() for part in (f"--{name}", value)]
+    command = [sys.executable, "-m", "onnxmorph.cli", *map(str, argv)]
+    killed = subprocess.run(command, timeout=300, env={**os.environ, "DIE_AFTER": "2 1"})
     assert killed.returncode == -signal.SIGKILL
-    there = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "round-1").glob("*.*")}
-    assert len(there) > 5 and not (tmp_path / "run" / "round-2" / "shrunk.json").exists()
-    resumed = command(seed, tmp_path / "run")
-    assert resumed.returncode == 0, resumed.stderr
+    there = {path: path.stat().st_mtime_ns for path in (tmp_path / "round-1").glob("*.*")}
+    assert len(there) > 5 and not (tmp_path / "round-2" / "shrunk.json").exists()
+    resumed = morph(digits.train, seed, PLAN, tmp_path)
     assert {path: path.stat().st_mtime_ns for path in there} == there
-    for folder in folders(learnt):  # nor was an epoch of the killed round
-        assert (tmp_path / "run" / folder.name / "work" / "epochs").read_text().split() == [*"0123"]
+    for folder in folders(resumed):  # nor was an epoch of the killed round trained again
+        assert (folder / "work" / "epochs").read_text().split() == [*"0123"]
+    assert resumed.visited == learnt.visited
     for each in learnt.visited:
-        assert (tmp_path / "run" / each.structure).read_text() == (learnt.folder / each.structure).read_text()
-    rows = [each.row() for each in learnt.visited]
-    assert json.loads(resumed.stdout)["visited"] == json.loads(json.dumps(rows))
+        assert (tmp_path / each.structure).read_text() == (learnt.folder / each.structure).read_text()
 
 
 def test_a_run_that_is_done_trains_nothing(net: Path, tmp_path: Path) -> None:
@@ -285,6 +283,19 @@ def test_what_is_kept_stays_in_every_round(net: Path, tmp_path: Path) -> None:
     run = morph(chosen.choose, net, Plan(rounds=2, tolerance=0.0, bounds=Bounds(keep=["k1"])), tmp_path / "run")
     for each in run.visited:
         assert widths(run.folder / (each.network or each.model))["k1:0"] == 16
+
+
+def test_multiples_are_for_growing(net: Path, tmp_path: Path) -> None:
+    free: list[bool] = []
+
+    def train(round: Round) -> Trained:
+        free.append(not round.bounds.round_to)
+        return chosen.choose(round)
+
+    plan = Plan(rounds=1, budget="flops=150%", bounds=Bounds(round_to={"k1": 8}, min_width={"k2": 6}))
+    run = morph(train, net, plan, tmp_path / "run")
+    grown, shrunk = (widths(run.folder / "round-1" / f"{kind}.onnx") for kind in ("expanded", "shrunk"))
+    assert all(free) and grown["k1:0"] % 8 == 0 and shrunk["k1:0"] % 8 and shrunk["k2:0"] >= 6
 
 
 @pytest.mark.parametrize("locked", [(), ("k2:0",)])

@@ -89,7 +89,6 @@ def test_the_whole_algorithm(tmp_path: Path) -> None:
     before, after = (onnxmorph.analyze(tmp_path / name).count() for name in ("seed.onnx", "final/trained.onnx"))
     assert 0.9 < after["flops"] / before["flops"] <= 1
     assert float(re.findall(r"final .*accuracy ([\d.]+)%", printed)[0]) > 90
-    assert "training" not in run("algorithm_one.py", tmp_path)  # again: it is done
 
 
 def test_every_example_is_run_here() -> None:

@@ -15,8 +15,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from functions import chosen
 from onnxmorph import Plan, morph
 from onnxmorph.cli import run as program
 from onnxmorph.errors import BudgetError, ModelError, RunError
@@ -50,66 +52,68 @@ def test_a_grid_is_every_combination() -> None:
     assert {p.shrink for p in plans if p.budget == "params=50%"} == {"params=60%", "flops=50%"}
 
 
+PLANS = grid(Plan(rounds=2), ["flops=100%"], ["flops=50%", "params=70%"], [0])
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    """A sweep in local processes."""
+    folder = tmp_path_factory.mktemp("sweep")
+    found = sweep(CHOOSE, save(convnet(), folder / "net.onnx"), PLANS, folder / "here", jobs=2)
+    assert not found.failed and len(found.jobs) == 2
+    return found
+
+
 # What Ray leaves open when it stops, and says of itself when it starts.
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
-def test_ray_and_local_processes_give_the_same(net: Path, tmp_path: Path) -> None:
-    plans = grid(Plan(rounds=2), ["flops=100%"], ["flops=50%", "params=70%"], [0])
-    here = sweep(CHOOSE, net, plans, tmp_path / "here", jobs=2)
-    there = sweep(CHOOSE, net, plans, tmp_path / "there", ray="local", cpus=0.5)
-    assert not here.failed and not there.failed
-    assert here.rows == there.rows and len(here.jobs) == 2
+def test_ray_gives_what_local_processes_do(here: Sweep, net: Path, tmp_path: Path) -> None:
+    there = sweep(CHOOSE, net, PLANS, tmp_path / "there", ray="local", cpus=0.5)
+    assert not there.failed and here.rows == there.rows
     for row in here.rows:
         for folder in (here.folder, there.folder):
             assert (folder / row["structure"]).exists() and (folder / row["model"]).exists()
         assert (here.folder / row["structure"]).read_bytes() == (there.folder / row["structure"]).read_bytes()
 
 
-def test_a_job_is_the_run_that_it_would_be_alone(net: Path, tmp_path: Path) -> None:
-    plan = Plan(rounds=2, seed=5)
-    found = sweep(CHOOSE, net, [plan], tmp_path / "sweep")
-    alone = morph(load(), net, plan, tmp_path / "alone")
+def test_a_job_is_the_run_that_it_would_be_alone(here: Sweep, net: Path, tmp_path: Path) -> None:
     paths = ("structure", "model", "network")
-    assert [{k: v for k, v in row.items() if k not in paths} for row in found.rows] == [
-        {"job": found.jobs[0], "budget": plan.budget, "shrink": plan.shrink, "seed": 5}
-        | {k: v for k, v in each.row().items() if k not in paths}
-        for each in alone.visited
-    ]
-
-
-def load() -> Any:
-    from functions import chosen
-
-    return chosen.choose
+    for job, plan in zip(here.jobs, PLANS, strict=True):
+        alone = morph(chosen.choose, net, plan, tmp_path / job)
+        asked = {"job": job, "budget": plan.budget, "shrink": plan.shrink, "seed": 0}
+        for row, each in zip((row for row in here.rows if row["job"] == job), alone.visited, strict=True):
+            expected = asked | {k: v for k, v in each.row().items() if k != "pareto"}
+            expected |= {k: f"{job}/{expected[k]}" for k in paths if expected[k] is not None}
+            assert {k: v for k, v in row.items() if k != "pareto"} == expected
 
 
 def test_a_failing_job_stops_no_other_and_is_done_when_called_again(net: Path, tmp_path: Path) -> None:
-    plans, ended = grid(Plan(rounds=1), ["flops=90%"], [None], [0, 1, 2, 3]), []
+    plans, ended = grid(Plan(rounds=1), ["flops=90%"], [None], [0, 1, 2]), []
     first = sweep(FAIL, net, plans, tmp_path / "sweep", jobs=2, progress=ended.append)
-    assert ended == [0, 1, 2, 3, 4]
+    assert ended == [0, 1, 2, 3]
     assert {(each.job[-1], each.code) for each in first.failed} == {("1", "train-function"), ("2", "job-died")}
-    assert {row["seed"] for row in first.rows if row["kind"] == "final"} == {0, 3}
+    assert {row["seed"] for row in first.rows if row["kind"] == "final"} == {0}
     assert any("no data for seed 1" in each.message for each in first.failed)
     assert any("signal 9" in each.message for each in first.failed)
     assert 'raise ValueError("no data for seed 1")' in printed(first, first.jobs[1])
 
     again = sweep(FAIL, net, plans, tmp_path / "sweep", progress=ended.append)
-    assert ended[5:] == [2, 3, 4]  # of two jobs that were not done
+    assert ended[4:] == [1, 2, 3]  # of two jobs that were not done
     assert [each.job[-1] for each in again.failed] == ["1"]
-    assert {row["seed"] for row in again.rows if row["kind"] == "final"} == {0, 2, 3}
-    for seed in (0, 3):
-        assert printed(again, again.jobs[seed]).count("choosing in round 1") == 1
+    assert {row["seed"] for row in again.rows if row["kind"] == "final"} == {0, 2}
+    assert printed(again, again.jobs[0]).count("choosing in round 1") == 1
 
 
-def test_all_jobs_are_judged_together(net: Path, tmp_path: Path) -> None:
-    found = sweep(CHOOSE, net, grid(Plan(rounds=1), ["flops=90%", "flops=60%"], [None], [0]), tmp_path, jobs=2)
-    assert json.loads((tmp_path / "pareto.json").read_text()) == list(found.rows)
-    with (tmp_path / "pareto.csv").open(newline="") as file:
-        assert [row["job"] for row in csv.DictReader(file)] == [row["job"] for row in found.rows]
-    known = [(row["flops"], row["metric"], row["pareto"]) for row in found.rows if row["metric"] is not None]
-    for flops, metric, pareto in known:
-        others = [(f, m) for f, m, _ in known if (f, m) != (flops, metric)]
-        assert pareto == (not any(f <= flops and m >= metric for f, m in others))
-    assert {row["job"] for row in found.rows} == set(found.jobs)
+def test_all_jobs_are_judged_together(here: Sweep) -> None:
+    assert json.loads((here.folder / "pareto.json").read_text()) == list(here.rows)
+    with (here.folder / "pareto.csv").open(newline="") as file:
+        assert [row["job"] for row in csv.DictReader(file)] == [row["job"] for row in here.rows]
+    assert here.costs == ["flops", "params"]
+    known = [row for row in here.rows if row["metric"] is not None]
+    points = [(row["flops"], row["params"], -row["metric"]) for row in known]
+    for row, point in zip(known, points, strict=True):
+        others = [other for other in points if other != point]
+        assert row["pareto"] == (not any((np.array(other) <= point).all() for other in others))
+    assert {row["job"] for row in known} == set(here.jobs)
 
 
 def test_what_cannot_start_is_said_before_any_job(net: Path, tmp_path: Path) -> None:
