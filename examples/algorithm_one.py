@@ -2,9 +2,10 @@
 
 python examples/algorithm_one.py [FOLDER]
 
-Called again with the same folder it goes on where it was stopped. The same from the command line:
+Called again with the same folder it goes on where it was stopped. The same from the command line, with the network as a
+file (the example leaves it as FOLDER/seed.onnx):
 
-python -m onnxmorph.cli morph examples/algorithm_one.py:train FOLDER/seed.onnx --budget flops=100% --out FOLDER
+onnxmorph morph examples/algorithm_one.py:train seed.onnx --budget flops=100% --shrink flops=60% --out OTHER_FOLDER
 """
 
 import sys

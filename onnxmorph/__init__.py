@@ -12,10 +12,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from onnxmorph.algorithm import Plan, Round, Run, Trained, morph
+    from onnxmorph.algorithm import Run, morph
     from onnxmorph.analysis import Analysis, analyze
     from onnxmorph.bounds import Bounds
     from onnxmorph.budget import Budget
+    from onnxmorph.rounds import Plan, Round, Trained
     from onnxmorph.structure import Structure
     from onnxmorph.surgery import Morphed, Verification, expand, scale, shrink, verify
 
@@ -26,11 +27,11 @@ _HOME = {
     "Bounds": "bounds",
     "Budget": "budget",
     "Morphed": "surgery",
-    "Plan": "algorithm",
-    "Round": "algorithm",
+    "Plan": "rounds",
+    "Round": "rounds",
     "Run": "algorithm",
     "Structure": "structure",
-    "Trained": "algorithm",
+    "Trained": "rounds",
     "Verification": "surgery",
     "analyze": "analysis",
     "expand": "surgery",

@@ -15,11 +15,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from math import isfinite
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -27,117 +25,16 @@ import onnx_ir as ir
 
 from onnxmorph import latency
 from onnxmorph.analysis import Analysis, analyze
-from onnxmorph.bounds import Bounds
 from onnxmorph.budget import Budget, Limit, written
 from onnxmorph.errors import RunError
 from onnxmorph.functions import called, load_function
 from onnxmorph.model import Source, copy, load, write_text
+from onnxmorph.rounds import Plan, Round, Trained, keep
 from onnxmorph.structure import Structure
 from onnxmorph.surgery import expand, shrink
 from onnxmorph.visited import FINAL, Visited, visited, write_tables
-from onnxmorph.widths import Multiple
 
-SHARE = "60%"  # of each cost in the budget: what a round shrinks to where nothing else is said
 MODELS = ("model", "weights")  # of run.json: the network that a run began with
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run is asked for.
-
-    Args:
-        budget: what expanded networks may cost; shares are of the network that the run began with.
-        shrink: what a round trains towards; shares are of the network of that round. None: 60 % of every cost in
-            `budget`.
-        rounds: how many at most.
-        tolerance: a run stops where a round moved no larger a share of the channels: Σ |new − old width| ≤ tolerance ·
-            Σ old width.
-        seed: for the train function, and for the weights of new channels.
-        init: these weights, as in `expand`.
-        round_to: multiples of expanded widths, as in `expand`.
-        bounds: what has to stay, and how wide.
-        device: for latencies; a name or a file.
-        shapes: sizes of dynamic inputs, as in `analyze`.
-
-    Raises:
-        BudgetError: a budget cannot be read.
-        RunError: rounds or tolerance are out of range.
-    """
-
-    budget: str = "flops=100%"
-    shrink: str | None = None
-    rounds: int = 3
-    tolerance: float = 0.05
-    seed: int = 0
-    init: str = "preserve"
-    round_to: Multiple = 1
-    bounds: Bounds = field(default_factory=Bounds)
-    device: str | None = None
-    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        budget = Budget.parse(self.budget)
-        share = ",".join(f"{limit.cost}={SHARE}" for limit in budget.limits)
-        object.__setattr__(self, "budget", str(budget))  # one spelling: it is compared, and names folders
-        object.__setattr__(self, "shrink", str(Budget.parse(self.shrink or share)))
-        if self.rounds < 1 or not 0 <= self.tolerance < 1:
-            message = f"rounds are 1 or more, a tolerance is from 0 to below 1, not {self.rounds} and {self.tolerance}"
-            raise RunError(message, code="run-plan")
-
-    @property
-    def costs(self) -> tuple[str, ...]:
-        """The costs that the plan limits: networks are judged by them."""
-        limits = (*Budget.parse(self.budget).limits, *Budget.parse(self.shrink or "").limits)
-        return tuple(dict.fromkeys(limit.cost for limit in limits))
-
-    def document(self) -> dict[str, Any]:
-        """For JSON."""
-        return json.loads(json.dumps({**asdict(self), "bounds": self.bounds.document()}))  # type: ignore[no-any-return]
-
-
-@dataclass(frozen=True)
-class Round:
-    """What the train function is asked for: train ``model`` towards ``budget``.
-
-    In the last round ``budget`` is None: train plainly. ``folder`` is the function's own; a round that was killed
-    is begun again with what it left there. ``grown`` are the structures that lead from the network of the run to
-    ``model``, one after the other.
-    """
-
-    number: int
-    model: Path
-    budget: str | None
-    folder: Path
-    seed: int
-    bounds: Bounds
-    device: str | None
-    grown: tuple[Structure, ...]
-
-    @property
-    def last(self) -> bool:
-        """Whether this is the training of the result."""
-        return self.budget is None
-
-    def visit(self, structure: Structure, metric: float | None = None) -> None:
-        """Keep a structure that was met on the way; one that is there already gets the metric of now."""
-        there = sorted(self.folder.parent.glob("milestone-*.json"))
-        same = (path for path in there if Structure.load(path).groups == structure.groups)
-        path = next(same, self.folder.parent / f"milestone-{len(there) + 1:03}.json")
-        _keep(structure, path, self, "milestone", metric)
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What the train function gives back.
-
-    ``model`` is the trained network with all its channels; ``structure`` says which of them live, None in the last
-    round; ``metric`` is how good it is, larger being better; ``locked`` names groups that must not grow either.
-    """
-
-    model: Source
-    structure: Structure | None = None
-    metric: float | None = None
-    locked: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -233,18 +130,18 @@ def _shrink(function: Train, round: Round, plan: Plan) -> None:
     small = shrink(_analysis(here / "trained.onnx", plan), trained.structure)
     small.save(here / "shrunk.onnx")
     metric, locked = trained.metric, list(trained.locked)
-    _keep(small.structure, here / "shrunk.json", round, "shrunk", metric, locked=locked)
+    keep(small.structure, here / "shrunk.json", round, "shrunk", metric, locked=locked)
 
 
 def _expand(round: Round, plan: Plan, whole: Budget) -> None:
     """Step 3: the largest width multiplier that the budget allows."""
     here = round.folder.parent
     structure = Structure.load(here / "shrunk.json")
-    keep = (*plan.bounds.keep, *structure.provenance["locked"])
-    analysis = _analysis(here / "trained.onnx", replace(plan, bounds=replace(plan.bounds, keep=keep)))
+    held = (*plan.bounds.keep, *structure.provenance["locked"])
+    analysis = _analysis(here / "trained.onnx", replace(plan, bounds=replace(plan.bounds, keep=held)))
     big = expand(analysis, structure, whole, round_to=plan.round_to, init=plan.init, seed=plan.seed)
     big.save(here / "expanded.onnx")
-    _keep(big.structure, here / "expanded.json", round, "expanded", None)
+    keep(big.structure, here / "expanded.json", round, "expanded", None)
 
 
 def _finish(function: Train, round: Round, plan: Plan) -> None:
@@ -252,7 +149,7 @@ def _finish(function: Train, round: Round, plan: Plan) -> None:
     trained, here = _trained(function, round), round.folder.parent
     analysis = _analysis(here / "trained.onnx", plan)
     full = Structure.of(analysis, np.ones(analysis.channels + 1, np.int64))
-    _keep(full, here / "final.json", round, FINAL, trained.metric)
+    keep(full, here / "final.json", round, FINAL, trained.metric)
 
 
 def _trained(function: Train, round: Round) -> Trained:
@@ -272,12 +169,6 @@ def _trained(function: Train, round: Round) -> Trained:
         raise RunError(message, code="train-result") from None
     copy(found.model, round.folder.parent / "trained.onnx")
     return replace(found, metric=metric)
-
-
-def _keep(structure: Structure, path: Path, round: Round, kind: str, metric: float | None, **more: Any) -> None:
-    metric = None if metric is None or not isfinite(metric) else float(metric)  # NaN is no JSON
-    said = {**structure.provenance, "round": round.number, "visited": kind, "metric": metric, **more}
-    replace(structure, provenance=said).save(path)
 
 
 def _analysis(path: Path, plan: Plan) -> Analysis:

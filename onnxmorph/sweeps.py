@@ -17,11 +17,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from onnxmorph.algorithm import Plan, begin, morph
+from onnxmorph.algorithm import begin, morph
 from onnxmorph.bounds import Bounds
 from onnxmorph.errors import OnnxMorphError, RunError
 from onnxmorph.functions import load_function, users_traceback
 from onnxmorph.model import write_text
+from onnxmorph.rounds import Plan
 from onnxmorph.visited import Visited, marked, visited, write_tables
 
 FAILED = "failed.json"  # in the folder of a job: code and message

@@ -136,6 +136,19 @@ def test_milestones_are_kept_once(learnt: Run) -> None:
         assert len(own) > 2 and flops == sorted(set(flops), reverse=True)
 
 
+def test_a_structure_that_is_visited_again_gets_the_metric_of_then(net: Path, tmp_path: Path) -> None:
+    def train(round: Round) -> Trained:
+        found = chosen.choose(round)
+        if found.structure is not None:
+            full = onnxmorph.shrink(round.model, budget="flops=100%").structure
+            for metric in (None, 0.5, 0.25):
+                round.visit(full, metric)
+        return found
+
+    run = morph(train, net, Plan(rounds=1), tmp_path / "run")
+    assert [each.metric for each in run.visited if each.kind == "milestone"] == [0.25]
+
+
 def test_the_tables_hold_what_was_visited(done: tuple[Run, Plan]) -> None:
     run, plan = done
     rows = [each.row() for each in run.visited]

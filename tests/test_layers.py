@@ -38,7 +38,7 @@ search knapsack magnitudes schedule
 penalty
 controller
 surgery ties
-visited functions
+visited functions rounds
 algorithm
 sweeps
 trials

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from onnxmorph.adapters.torch import Morph
 from onnxmorph.adapters.torch_resize import Hook, load_weights, resize, tensors, unwrapped
-from onnxmorph.algorithm import Round, Train, Trained
+from onnxmorph.algorithm import Train
 from onnxmorph.converters.torch import export
 from onnxmorph.errors import RunError, StructureError
+from onnxmorph.rounds import Round, Trained
 
 Result = tuple[Morph | None, float | None]
 TorchTrain = Callable[[nn.Module, Round], Result]

@@ -82,8 +82,9 @@ def morph(
     _check(budget, shrink)
     from onnxmorph import algorithm, report
     from onnxmorph.bounds import Bounds
+    from onnxmorph.rounds import Plan
 
-    plan = algorithm.Plan(
+    plan = Plan(
         budget=budget,
         shrink=shrink,
         rounds=rounds,
@@ -142,10 +143,11 @@ def sweep(
     if ray is not None and jobs is not None:
         raise UsageError("--jobs is for processes of this machine; on Ray --cpus and --gpus say what a job takes.")
     _check(*budget, *(shrink or ()))
-    from onnxmorph import algorithm, report, sweeps
+    from onnxmorph import report, sweeps
     from onnxmorph.bounds import Bounds
+    from onnxmorph.rounds import Plan
 
-    plan = algorithm.Plan(
+    plan = Plan(
         rounds=rounds,
         tolerance=tolerance,
         init=init.value,

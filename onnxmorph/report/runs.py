@@ -8,8 +8,9 @@ from typing import Any
 from rich.console import RenderableType
 from rich.table import Table
 
-from onnxmorph.algorithm import Plan, Run
+from onnxmorph.algorithm import Run
 from onnxmorph.report.drawing import Document, add_row, cost_name, paragraph, plain, plural, quantity, shorten, table_of
+from onnxmorph.rounds import Plan
 from onnxmorph.sweeps import PRINTED, Sweep
 
 ROWS = 24
