@@ -129,16 +129,14 @@ def _shrink(function: Train, round: Round, plan: Plan) -> None:
     trained, here = _trained(function, round), round.folder.parent
     small = shrink(_analysis(here / "trained.onnx", plan), trained.structure)
     small.save(here / "shrunk.onnx")
-    metric, locked = trained.metric, list(trained.locked)
-    keep(small.structure, here / "shrunk.json", round, "shrunk", metric, locked=locked)
+    keep(small.structure, here / "shrunk.json", round, "shrunk", trained.metric)
 
 
 def _expand(round: Round, plan: Plan, whole: Budget) -> None:
     """Step 3: the largest width multiplier that the budget allows."""
     here = round.folder.parent
     structure = Structure.load(here / "shrunk.json")
-    held = (*plan.bounds.keep, *structure.provenance["locked"])
-    analysis = _analysis(here / "trained.onnx", replace(plan, bounds=replace(plan.bounds, keep=held)))
+    analysis = _analysis(here / "trained.onnx", plan)
     big = expand(analysis, structure, whole, round_to=plan.round_to, init=plan.init, seed=plan.seed)
     big.save(here / "expanded.onnx")
     keep(big.structure, here / "expanded.json", round, "expanded", None)

@@ -109,17 +109,16 @@ class Trained:
     """What the train function gives back.
 
     ``model`` is the trained network with all its channels; ``structure`` says which of them live, None in the last
-    round; ``metric`` is how good it is, larger being better; ``locked`` names groups that must not grow either.
+    round; ``metric`` is how good it is, larger being better. Groups that `Structure.locked` names do not grow either.
     """
 
     model: Source
     structure: Structure | None = None
     metric: float | None = None
-    locked: Sequence[str] = ()
 
 
-def keep(structure: Structure, path: Path, round: Round, kind: str, metric: float | None, **more: Any) -> None:
+def keep(structure: Structure, path: Path, round: Round, kind: str, metric: float | None) -> None:
     """Write a structure, with what a run says of it. Raises OutputError."""
     metric = None if metric is None or not isfinite(metric) else float(metric)  # NaN is no JSON
-    said = {**structure.provenance, "round": round.number, "visited": kind, "metric": metric, **more}
+    said = {**structure.provenance, "round": round.number, "visited": kind, "metric": metric}
     replace(structure, provenance=said).save(path)

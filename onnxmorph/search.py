@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 import numpy as np
 
 from onnxmorph.analysis import Analysis
@@ -63,7 +65,12 @@ def free(analysis: Analysis, widths: Widths, budget: Budget, step: Widths, high:
 
 
 def multiply(
-    analysis: Analysis, base: Widths, budget: Budget, round_to: Multiple = 1, grow: bool = True
+    analysis: Analysis,
+    base: Widths,
+    budget: Budget,
+    round_to: Multiple = 1,
+    grow: bool = True,
+    hold: Container[str] = (),
 ) -> tuple[float, Widths]:
     """The largest width multiplier found whose rounded widths satisfy the budget, and these widths.
 
@@ -77,6 +84,7 @@ def multiply(
         budget: the limits.
         round_to: widths become multiples of this, where the group is no outer factor; ``auto``: what costs reward.
         grow: whether widths may exceed those of the model.
+        hold: ids of groups that stay as wide as in `base`.
 
     Raises:
         BudgetError: no multiplier was found whose widths cost so little.
@@ -86,12 +94,13 @@ def multiply(
     step = steps(analysis, round_to, budget)
     smallest = least(analysis, step)
     low = np.where(base == 0, 0, np.maximum(np.minimum(smallest, base), asked(analysis, step)))
-    held = (analysis.widths == 1) | (base == 0)
+    alone = (analysis.widths == 1) | (base == 0)
+    held = alone | np.array([g.id in hold for g in analysis.groups], bool)
 
     def widths(omega: float) -> Widths:
         raw = np.floor(base * omega + 1e-9).astype(np.int64)
         high = None if grow else analysis.widths
-        return np.where(held, np.minimum(base, 1), _round(raw, step, low, high))
+        return np.where(alone, np.minimum(base, 1), np.where(held, base, _round(raw, step, low, high)))
 
     def met(omega: float) -> bool:
         return budget.met(analysis, widths(omega))

@@ -101,6 +101,12 @@ class Structure:
         """The new width of every group, ``[groups]``."""
         return np.array([len(g.keep) for g in self.groups], np.int64)
 
+    @property
+    def locked(self) -> frozenset[str]:
+        """The groups that the module which was trained does not follow, as ``provenance`` says."""
+        found = self.provenance.get("locked")
+        return frozenset(map(str, found)) if isinstance(found, list | tuple) else frozenset()
+
     def copies(self, analysis: Analysis) -> Array:
         """How often every channel of `analysis` stands in the new network, ``[channels + 1]``.
 

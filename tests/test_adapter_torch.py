@@ -21,7 +21,8 @@ import onnxmorph
 from exported import exported
 from nets import NETS, Attention, basic_block, conv_bn, head
 from onnxmorph.adapters.torch import Morph, load_weights, resize
-from onnxmorph.adapters.torch_resize import blocks, tensors
+from onnxmorph.adapters.torch_layers import blocks
+from onnxmorph.adapters.torch_resize import tensors
 from onnxmorph.analysis import Analysis, analyze
 from onnxmorph.converters.torch import export
 from onnxmorph.errors import BudgetError, StructureError
@@ -449,35 +450,51 @@ def build(name: str, **options: object) -> tuple[nn.Module, tuple[Tensor, ...], 
     return module, inputs, Morph(module, inputs, optimizer, "flops=99%", steps=10, **options)
 
 
-@nets("vit vit_fused vit_torch shufflenet_v2 split_uneven")
+@nets("vit vit_fused shufflenet_v2 split_uneven")
 def test_groups_whose_sizes_stand_in_python_code_are_locked_and_the_rest_is_right(name: str) -> None:
     module, inputs, morph = build(name)
     assert morph.locked
     assert all("resized" in reason for reason in morph.locked.values())
-    if name == "vit":
-        assert {"blocks.0.body.1.q.weight:0", "blocks.2.body.1.q.weight:0"} <= morph.locked.keys()
-    if name == "vit_torch":  # PyTorch's own attention is locked, the MLPs beside it are not
+    if name == "vit":  # the scale of its scores follows the width of a head, where that of the graph does not
+        assert {"blocks.0.body.1.q.weight:0/2", "blocks.2.body.1.q.weight:0/2"} == morph.locked.keys()
+    if name == "vit_fused":  # heads and their width are told from the width of the input, the MLPs beside it are free
         assert {"blocks.1.body.1.weight:0", "blocks.3.body.1.weight:0"} == set(morph.magnitudes)
     assert morph.magnitudes.keys() | morph.locked.keys() == {g.id for g in morph.analysis.groups}
     copies = np.ones(morph.analysis.channels + 1, np.int64)
     for group in morph.analysis.groups:
         if group.id not in morph.locked and group.width > 1:
             copies[group.start + 1 : group.start + 1 + group.width // 3 + 1] = 0
-    shrunk = onnxmorph.shrink(morph.analysis, Structure.of(morph.analysis, copies))
+    structure = Structure.of(morph.analysis, copies, **morph.structure().provenance)
+    shrunk = onnxmorph.shrink(morph.analysis, structure)
     assert (copies == 0).any()
     small = resize(module, shrunk.structure)
     load_weights(small, shrunk.model)
     assert_close(output(small, *inputs), run(shrunk.model, *inputs))
 
 
+class Hidden(Attention):
+    """Its number of heads is not where attributes are looked for."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        nn.Module.__init__(self)
+        self.table = {"heads": heads}
+        self.q, self.k, self.v, self.out = (nn.Linear(width, width) for _ in range(4))
+
+    @property
+    def heads(self) -> int:
+        return self.table["heads"]
+
+
 def test_a_hook_that_brings_attributes_up_to_date_unlocks_them() -> None:
     def heads(module: nn.Module, structure: Structure) -> None:
         for name, m in module.named_modules():
-            if isinstance(m, Attention):
-                m.heads = len(next(g for g in structure.groups if g.id == f"{name}.q.weight:0").keep)
+            if isinstance(m, Hidden):
+                m.table["heads"] = len(next(g for g in structure.groups if g.id == f"{name}.q.weight:0").keep)
 
-    heads_of = {"blocks.0.body.1.q.weight:0", "blocks.2.body.1.q.weight:0"}  # locked without, as seen above
-    assert not heads_of & build("vit", on_resize=heads)[2].locked.keys()
+    module, inputs = nn.Sequential(nn.Linear(3, 12), Hidden(12, 3)), torch.randn(2, 4, 3)
+    optimizer = torch.optim.SGD(module.parameters(), 0.01)
+    locked = [Morph(module, inputs, optimizer, "flops=99%", steps=9, on_resize=hook).locked for hook in (None, heads)]
+    assert locked[0].keys() - locked[1].keys() == {"1.q.weight:0"}
 
 
 def test_halves_that_only_fit_when_cut_alike_are_locked() -> None:

@@ -314,7 +314,10 @@ def test_multiples_are_for_growing(net: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("locked", [(), ("k2:0",)])
 def test_locked_groups_do_not_grow(locked: tuple[str, ...], net: Path, tmp_path: Path) -> None:
     def train(round: Round) -> Trained:
-        return replace(chosen.choose(round), locked=() if round.last else locked)
+        found = chosen.choose(round)
+        if found.structure is None:
+            return found
+        return replace(found, structure=replace(found.structure, provenance={"locked": list(locked)}))
 
     plan = Plan(budget="flops=200%", shrink="flops=100%", rounds=1)  # nothing goes, so that all could grow
     grown = widths(morph(train, net, plan, tmp_path / "run").model)
@@ -322,24 +325,33 @@ def test_locked_groups_do_not_grow(locked: tuple[str, ...], net: Path, tmp_path:
 
 
 class Viewed(nn.Module):
-    """The second layer's width stands in the code."""
+    """The sizes of a view stand in the code, or in attributes."""
 
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.first, self.second, self.head = nn.Linear(6, 16), nn.Linear(16, 12), nn.Linear(4, 3)
+        self.parts, self.size = 3, 4
 
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.second(torch.relu(self.first(x))))
+        return self.head(x.view(x.shape[0], self.parts, self.size).mean(1))
+
+
+class Fixed(Viewed):
     def forward(self, x: Tensor) -> Tensor:
         x = torch.relu(self.second(torch.relu(self.first(x))))
         return self.head(x.view(x.shape[0], 3, 4).mean(1))
 
 
-def test_what_a_module_cannot_follow_stays(tmp_path: Path) -> None:
-    module, x = Viewed(), torch.randn(8, 6, generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("kind", [Viewed, Fixed])
+def test_what_a_module_cannot_follow_stays_and_its_attributes_follow(kind: type[Viewed], tmp_path: Path) -> None:
+    module, x = kind(), torch.randn(8, 6, generator=torch.Generator().manual_seed(0))
     locked: list[str] = []
+    sizes: list[tuple[int, int]] = []
 
     @trains(module, x)
-    def train(own: nn.Module, round: Round) -> tuple[Morph | None, None]:
+    def train(own: Viewed, round: Round) -> tuple[Morph | None, None]:
         optimizer = torch.optim.SGD(own.parameters(), 0.05)
         morph = None if round.budget is None else Morph(own, x, optimizer, round.budget, steps=4)
         for _ in range(4):
@@ -349,15 +361,16 @@ def test_what_a_module_cannot_follow_stays(tmp_path: Path) -> None:
             if morph is not None:
                 morph.step()
         locked.extend(morph.locked if morph is not None else ())
+        sizes.append((own.parts, own.size))
         return morph, None
 
-    run = morph(train, export(module, x), Plan(budget="flops=150%", shrink="flops=80%", rounds=2), tmp_path / "run")
-    assert locked
+    run = morph(train, export(module, x), Plan(budget="flops=250%", shrink="flops=90%", rounds=2), tmp_path / "run")
     assert {each.metric for each in run.visited} == {each.pareto for each in run.visited} == {None}
-    assert module.first.weight.shape == (16, 6)  # the user's own is as it was
+    assert module.first.weight.shape == (16, 6) and (module.parts, module.size) == (3, 4)  # the user's is as it was
     before, after = widths(run.folder / "seed.onnx"), widths(run.model)
     assert all(after[group] == before[group] for group in locked)
     assert after["first.weight:0"] > 16
+    assert bool(locked) == (kind is Fixed) == (set(sizes) == {(3, 4)})
 
 
 def test_latency_is_a_budget_like_any_other(net: Path, tmp_path: Path) -> None:

@@ -51,10 +51,10 @@ def test_python(here: Path) -> None:
     assert len(BLOCKS) == 4
     for block in BLOCKS:
         exec(block, names)
-    costs = names["wide"].structure.costs
+    costs = names["found"].structure.costs
     assert 0.95 < costs["after"]["flops"] / costs["before"]["flops"] <= 1
     assert names["small"](images).shape == module(images).shape
     with torch.no_grad():
-        ours = names["wider"].eval()(images).numpy()
-    theirs = run_session(names["wide"].model)({names["wide"].model.graph.inputs[0].name: images.numpy()})[0]
+        ours = names["wide"].eval()(images).numpy()
+    theirs = run_session(names["found"].model)({names["found"].model.graph.inputs[0].name: images.numpy()})[0]
     assert relative(theirs, ours) <= 1e-5

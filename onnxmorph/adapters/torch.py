@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,12 @@ from torch import Tensor, nn
 from onnxmorph import latency
 from onnxmorph.adapters.torch_gates import Gates, Gating
 from onnxmorph.adapters.torch_gradients import gradients
+from onnxmorph.adapters.torch_growth import grow
 from onnxmorph.adapters.torch_loop import Steps, check_unchanged, of_first_rank, optimizer_inside, said_by_first_rank
-from onnxmorph.adapters.torch_probe import Probe, locked_groups
+from onnxmorph.adapters.torch_optimizer import resize_optimizer
+from onnxmorph.adapters.torch_probe import Probe, followed, told
 from onnxmorph.adapters.torch_rates import SQUARES, Rates
-from onnxmorph.adapters.torch_resize import Hook, load_weights, resize, tensors, unwrapped
+from onnxmorph.adapters.torch_resize import Hook, kept_indices, load_weights, resize, resize_state, tensors, unwrapped
 from onnxmorph.adapters.torch_slices import Places, Tensors, places, zero
 from onnxmorph.analysis import analyze
 from onnxmorph.bounds import Bounds
@@ -29,7 +32,10 @@ from onnxmorph.magnitudes import Dead
 from onnxmorph.structure import Structure
 from onnxmorph.training import Training
 
-__all__ = ["Gating", "Morph", "gradients", "load_weights", "resize"]
+__all__ = [
+    "Gating", "Morph", "gradients", "grow", "kept_indices", "load_weights", "resize", "resize_optimizer",
+    "resize_state",
+]  # fmt: skip
 
 OFTEN = 10  # steps
 METHODS = {"proximal": "rms", "loss": "max"}  # and how several scales of one channel combine there
@@ -117,6 +123,8 @@ class Morph:
             self.analysis = self.analysis.with_costs(**latency.costs(self.analysis, latency.load(device)))
         by_name, held = tensors(module), {id(p) for g in optimizer.param_groups for p in g["params"]}
         self._tensors = {n: by_name[n] for n in self.analysis.parameters if n in by_name}
+        locked, attributes = said_by_first_rank(followed(Probe.of(module, inputs, self.analysis, on_resize)))
+        self._followed = told(self.analysis, locked, attributes)
         found = ChannelMap.of(
             self.analysis,
             self._tensors.keys(),
@@ -124,7 +132,7 @@ class Morph:
             {name: x.detach().cpu().numpy() for name, x in zip(self.analysis.graph.inputs, inputs, strict=True)},
             magnitudes=magnitudes,
             combine={"norm": METHODS[method]} if combine is None else combine,
-            locked=locked_groups(Probe.of(module, inputs, self.analysis, on_resize)),
+            locked=locked,
             agreed=said_by_first_rank,
         )
         self.locked, self.magnitudes, self.reasons = found.locked, found.kinds, found.reasons
@@ -235,7 +243,8 @@ class Morph:
 
     def structure(self) -> Structure:
         """The live channels."""
-        return self._training.structure(f"morph by {self.method}")
+        structure = self._training.structure(f"morph by {self.method}")
+        return replace(structure, provenance={**structure.provenance, **self._followed})
 
     def state_dict(self) -> dict[str, Any]:
         """Numbers and lists for a checkpoint, beside those of the module and the optimizer."""

@@ -58,12 +58,7 @@ def trains(
                 morph.finish()
             device = next(own.parameters()).device
             model = export(own, tuple(each.to(device) for each in inputs))
-            return Trained(
-                model,
-                None if morph is None else morph.structure(),
-                metric,
-                () if morph is None else tuple(morph.locked),
-            )
+            return Trained(model, None if morph is None else morph.structure(), metric)
 
         return trained
 

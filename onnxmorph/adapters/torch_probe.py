@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -13,7 +14,9 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from onnxmorph.adapters.torch_layers import KNOWN
 from onnxmorph.adapters.torch_resize import Hook, resize, tensors
+from onnxmorph.adapters.torch_sizes import Sizes, read_sizes, search, units, without
 from onnxmorph.analysis import Analysis
 from onnxmorph.structure import Structure
 from onnxmorph.surgery.emit import emit
@@ -22,13 +25,18 @@ from onnxmorph.trials import Outputs, agree, passing, random_cut, random_weights
 
 @dataclass
 class Probe:
-    """A copy of the module with random weights, to try cuts on: weights of 0 or 1 would hide a wrong one."""
+    """A copy of the module with random weights, to try cuts on: weights of 0 or 1 would hide a wrong one.
+
+    ``sizes`` are those of the module's attributes that are tried along.
+    """
 
     analysis: Analysis
     inputs: tuple[Tensor, ...]
     module: nn.Module
     on_resize: Hook | None = None
     weights: dict[str, Tensor] = field(default_factory=dict)
+    sizes: Sizes = field(default_factory=dict)
+    expected: dict[tuple[frozenset[int], int], Outputs] = field(default_factory=dict)  # of the groups tried last
 
     @staticmethod
     def of(module: nn.Module, inputs: tuple[Tensor, ...], analysis: Analysis, on_resize: Hook | None) -> Probe:
@@ -50,15 +58,18 @@ class Probe:
     def resized_wrongly(self, groups: frozenset[int], trial: int) -> str | None:
         """Why the resized module is not the rewritten graph when these groups are cut; None where it is."""
         copies = random_cut(self.analysis, groups, trial)
-        structure = Structure.of(self.analysis, copies)
+        structure = Structure.of(self.analysis, copies, attributes=self.sizes)
         try:
             small = resize(self.module, structure, self.on_resize)
             mine = self.forward(small)
         except Exception as error:  # the user's code may raise anything
             return f"resized, the module raises {type(error).__name__}: {' '.join(str(error).split())[:120]}"
-        by_name = tensors(small)
-        arrays = {name: by_name[name].detach().cpu().numpy() for name in self.weights}
-        if not agree(mine, self._run(emit(self.analysis, copies, arrays))):
+        if (groups, trial) not in self.expected:
+            self.expected = {key: found for key, found in self.expected.items() if key[0] == groups}
+            by_name = tensors(small)
+            arrays = {name: by_name[name].detach().cpu().numpy() for name in self.weights}
+            self.expected[groups, trial] = self._run(emit(self.analysis, copies, arrays))
+        if not agree(mine, self.expected[groups, trial]):
             return "resized, the module computes something else: a size stands in its Python code"
         return None
 
@@ -89,8 +100,12 @@ def _flat(output: object) -> Outputs:
     return [t.detach().cpu().numpy() for t in walk(output)]
 
 
-def locked_groups(probe: Probe) -> dict[int, str]:
-    """Groups that the module cannot lose channels of, by number, with the reason; found by trying."""
+def followed(probe: Probe) -> tuple[dict[int, str], Sizes]:
+    """What the module cannot follow, and what its attributes have to be for the rest; both found by trying.
+
+    Returns:
+        groups that it cannot lose channels of, by number, with the reason, and the sizes of attributes.
+    """
     analysis = probe.analysis
     writes = {
         g
@@ -102,9 +117,35 @@ def locked_groups(probe: Probe) -> dict[int, str]:
     }
     wide = [g for g, group in enumerate(analysis.groups) if group.width > 1]
     order = [g for g in wide if g not in writes] + [g for g in wide if g in writes]
+    numbers = {group.id: g for g, group in enumerate(analysis.groups)}
 
     def test(groups: frozenset[int]) -> str | None:
         trials = range(3 + 2 * (len(groups) - 1).bit_length())
         return next((r for trial in trials if (r := probe.resized_wrongly(groups, trial))), None)
 
-    return passing(test, order)[1]
+    def works(sizes: Sizes, ids: frozenset[str]) -> bool:
+        probe.sizes = sizes
+        return test(frozenset(numbers[each] for each in ids)) is None
+
+    locked = passing(test, order)[1]
+    if not locked:
+        return locked, {}
+    ids = [analysis.groups[g].id for g in sorted(locked)]
+    try:
+        read = read_sizes(probe.module, probe.forward, KNOWN)
+    except Exception:  # the user's classes need not bear being watched
+        return locked, {}
+    probe.sizes = search(units(analysis, probe.module, read, frozenset(ids)), ids, works)
+    left = passing(test, order)[1] if probe.sizes else locked
+    if left.keys() < locked.keys():
+        stays = {analysis.groups[g].id: analysis.groups[g].width for g in left}
+        return left, {path: without(size, stays) for path, size in probe.sizes.items()}
+    probe.sizes = {}
+    return locked, {}
+
+
+def told(analysis: Analysis, locked: Collection[int], sizes: Sizes) -> dict[str, Any]:
+    """What `followed` found, for the provenance of structures, where `resize` reads it."""
+    attributes = {path: [[times, list(of)] for times, of in size] for path, size in sizes.items()}
+    found = {"attributes": attributes, "locked": [analysis.groups[g].id for g in sorted(locked)]}
+    return {name: each for name, each in found.items() if each}

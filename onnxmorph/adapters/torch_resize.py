@@ -1,69 +1,118 @@
-"""A structure applied to the user's own module, and the weights of an ONNX model loaded into it."""
+"""A structure applied to the user's own module and its checkpoints, and an ONNX model's weights loaded into it."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from onnxmorph.adapters.torch_layers import Before, Kept, update_sizes
+from onnxmorph.adapters.torch_sizes import set_sizes
 from onnxmorph.errors import StructureError
 from onnxmorph.structure import Structure
 
 Hook = Callable[[nn.Module, Structure], None]
-Kept = Mapping[int, Sequence[int]]  # axis of a module's weight to the kept indices
+_WRAPPERS = ("module.", "_orig_mod.")  # what DistributedDataParallel, AveragedModel and torch.compile put before names
 
 
 def resize(module: nn.Module, structure: Structure, on_resize: Hook | None = None) -> nn.Module:
     """A copy of the module with the structure's channels only: slices of its weights, sizes brought up to date.
 
     Names, tying, ``requires_grad``, buffers, hooks and training mode are those of the module, which stays as
-    it is. Sizes that stand in the module's own Python code are not known here; `Morph` finds the groups that
-    this would break and keeps them whole.
+    it is. Of sizes in the module's own attributes it knows what the structure says: `Morph` finds them, and keeps
+    the groups whole that the module does not follow nevertheless.
 
     Args:
         module: the module that the structure's model was exported from, or a wrapper or moving average of it.
         structure: indices may repeat (an expanded network); then `load_weights` gives the copies their weights.
-        on_resize: is called with the copy and the structure, to bring the module's own attributes up to date.
+        on_resize: is called with the copy and the structure, to bring further attributes up to date.
 
     Raises:
-        StructureError: the structure belongs to another module, or empties a group: then modules would have to go.
+        StructureError: the structure belongs to another module, changes a group that it does not follow, or empties
+            one: then modules would have to go.
     """
     empty = next((g.id for g in structure.groups if not g.keep), None)
     if empty is not None:
-        message = f"the structure removes all of group {empty!r}, which changes the network and not only its widths; "
         raise StructureError(
-            f"{message}resize by one that keeps a channel of it, or use the ONNX model", code="structure-empty"
+            f"the structure removes all of group {empty!r}, which changes the network and not only its widths; train "
+            "the ONNX graph as a module, onnxmorph.converters.torch_back.to_module(onnxmorph.shrink("
+            "export(module, example_inputs), structure).model), or resize by a structure that keeps a channel of it",
+            code="structure-empty",
         )
+    _check_followed(structure)
     small = copy.deepcopy(unwrapped(module))
-    by_name = tensors(small)
+    by_name, keeps = tensors(small), frozenset((g.width, g.keep) for g in structure.groups)
+    cut = {id(by_name[n]): (_sliced(n, by_name[n], kept), kept) for n, kept in kept_indices(small, structure).items()}
+    for owner in small.modules():
+        before: Before = {}
+        for table in (owner._parameters, owner._buffers):
+            for key, tensor in table.items():
+                if tensor is not None and id(tensor) in cut:
+                    table[key], kept = cut[id(tensor)]  # type: ignore[assignment]  # the same kind as before
+                    before[key] = (tensor, kept)
+        update_sizes(owner, before, keeps)
+    set_sizes(small, structure.provenance.get("attributes", {}), {g.id: len(g.keep) for g in structure.groups})
+    if on_resize is not None:
+        on_resize(small, structure)
+    return small
+
+
+def _check_followed(structure: Structure) -> None:
+    """Raise StructureError where a group is changed that `Morph` found the module not to follow."""
+    wrong = [g.id for g in structure.groups if g.id in structure.locked and g.keep != tuple(range(g.width))]
+    if wrong:
+        raise StructureError(
+            f"the module does not follow group {wrong[0]!r}, which the structure changes; choose channels with "
+            "bounds=Bounds(keep=sorted(structure.locked)), or use the ONNX model",
+            code="structure-locked",
+        )
+
+
+def kept_indices(module: nn.Module, structure: Structure) -> dict[str, Kept]:
+    """What is kept of every parameter and buffer that the structure cuts: name to axis to indices, in new order.
+
+    A tensor with several names is listed under each of them; an axis that is not listed stays whole.
+
+    Raises:
+        StructureError: no parameter of the structure is in the module.
+    """
+    by_name = tensors(unwrapped(module))
     if structure.parameters and not structure.parameters.keys() & by_name.keys():
         raise StructureError(
             "no parameter of the structure is in the module; give the module it was made from",
             code="structure-module",
         )
-    keeps = frozenset((g.width, g.keep) for g in structure.groups)
-    cut: dict[int, tuple[Tensor, Kept]] = {}
-    for name, kept in structure.parameters.items():
-        if kept and name in by_name:
-            cut[id(by_name[name])] = (_sliced(name, by_name[name], kept), kept)
-    for owner in small.modules():
-        weight = getattr(owner, "weight", None)
-        before = cut.get(id(weight))
-        for table in (owner._parameters, owner._buffers):
-            for key, tensor in table.items():
-                if id(tensor) in cut:
-                    table[key] = cut[id(tensor)][0]  # type: ignore[assignment]  # the same kind as before
-        if before is not None and isinstance(weight, Tensor):
-            _update_sizes(owner, weight, before[1], keeps)
-    if on_resize is not None:
-        on_resize(small, structure)
-    return small
+    of = {id(by_name[name]): kept for name, kept in structure.parameters.items() if kept and name in by_name}
+    return {name: of[id(tensor)] for name, tensor in by_name.items() if id(tensor) in of}
+
+
+def resize_state(state: Mapping[str, Any], kept: Mapping[str, Kept]) -> dict[str, Any]:
+    """A ``state_dict`` of the whole module as one of the resized module: a checkpoint's, or a moving average's.
+
+    Args:
+        state: may have the names of a wrapper (DistributedDataParallel, AveragedModel, torch.compile) and further
+            entries, which stay as they are.
+        kept: by `kept_indices`.
+
+    Raises:
+        StructureError: a tensor is too small to be of that module, or none has a name of it.
+    """
+    found, cut = dict(state), 0
+    for name, value in state.items():
+        bare = name
+        while bare not in kept and (wrapper := next((w for w in _WRAPPERS if bare.startswith(w)), None)):
+            bare = bare.removeprefix(wrapper)
+        if bare in kept:
+            found[name], cut = _sliced(name, value, kept[bare]), cut + 1
+    if kept and not cut:
+        message = f"the state has no {next(iter(kept))!r}, nor any other name that is cut"
+        raise StructureError(f"{message}; give a state_dict of the module", code="structure-module")
+    return found
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
@@ -96,70 +145,6 @@ def _sliced(name: str, tensor: Tensor, kept: Kept) -> Tensor:
             )
         result = result.index_select(axis, torch.tensor(indices, dtype=torch.int64, device=result.device))
     return nn.Parameter(result, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else result
-
-
-Keeps = frozenset[tuple[int, tuple[int, ...]]]  # width and kept channels of every group of a structure
-
-
-def blocks(kept: Sequence[int], size: int, keeps: Keeps = frozenset()) -> int:
-    """How many outer factors are left of an axis ``(outer inner)``, `size` positions each before.
-
-    The order keeps products ordered, so a new block begins where the outer index changes or the inner falls.
-    Where one inner index is left, copies of it look like copies of the outer; then `keeps` decides.
-
-    >>> blocks([0, 1, 0, 1, 4, 5], size=4)
-    3
-    """
-    if size == 1 or not kept:
-        return len(kept)
-    outer, inner = np.divmod(np.asarray(kept), size)
-    if len(set(inner.tolist())) > 1:
-        return 1 + int(((outer[1:] != outer[:-1]) | (inner[1:] < inner[:-1])).sum())
-    live, runs = np.unique(outer, return_counts=True)
-    most = int(np.gcd.reduce(runs))
-
-    def known(copies: int) -> int:
-        of_outer = tuple(np.repeat(live, runs // copies).tolist())
-        of_inner = (int(inner[0]),) * copies
-        return sum(keep in (of_outer, of_inner) and width >= max(keep) + 1 for width, keep in keeps)
-
-    copies = max((k for k in range(1, most + 1) if most % k == 0), key=known)
-    return len(kept) // copies
-
-
-def _conv(m: Any, weight: Tensor, kept: Kept, keeps: Keeps) -> dict[str, Any]:
-    groups = blocks(kept[0], weight.shape[0] // m.groups, keeps) if 0 in kept and m.groups > 1 else m.groups
-    whole, part = m.weight.shape[:2]
-    first, second = ("in", "out") if m.transposed else ("out", "in")
-    return {"groups": groups, f"{first}_channels": whole, f"{second}_channels": part * groups}
-
-
-def _group_norm(m: Any, weight: Tensor, kept: Kept, keeps: Keeps) -> dict[str, Any]:
-    groups = blocks(kept[0], weight.shape[0] // m.num_groups, keeps)
-    return {"num_channels": len(m.weight), "num_groups": groups}
-
-
-_Sizes = Callable[[Any, Tensor, Kept, Keeps], dict[str, Any]]
-# What each kind of module says about its own sizes: from itself (resized), its weight before, what was kept.
-_SIZES: tuple[tuple[tuple[type[nn.Module], ...], _Sizes], ...] = (
-    ((nn.modules.conv._ConvNd,), _conv),
-    ((nn.Linear,), lambda m, *_: {"out_features": m.weight.shape[0], "in_features": m.weight.shape[1]}),
-    ((nn.modules.batchnorm._NormBase,), lambda m, *_: {"num_features": len(m.weight)}),
-    ((nn.LayerNorm, nn.RMSNorm), lambda m, *_: {"normalized_shape": tuple(m.weight.shape)}),
-    ((nn.GroupNorm,), _group_norm),
-    (
-        (nn.Embedding, nn.EmbeddingBag),
-        lambda m, *_: {"num_embeddings": m.weight.shape[0], "embedding_dim": m.weight.shape[1]},
-    ),
-    ((nn.PReLU,), lambda m, *_: {"num_parameters": len(m.weight)}),
-)
-
-
-def _update_sizes(owner: nn.Module, before: Tensor, kept: Kept, keeps: Keeps) -> None:
-    for kinds, sizes in _SIZES:
-        if isinstance(owner, kinds):
-            for name, value in sizes(owner, before, kept, keeps).items():
-                setattr(owner, name, value)
 
 
 def load_weights(module: nn.Module, model: ir.Model) -> tuple[str, ...]:

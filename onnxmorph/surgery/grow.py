@@ -27,7 +27,15 @@ from onnxmorph.rules import Rule
 Weights = dict[str, NDArray[Any]]
 
 
-def grown(analysis: Analysis, copies: Array, init: str, seed: int) -> tuple[Weights, list[str]]:
+@dataclass(frozen=True)
+class Inexact:
+    """Where copies change what the network computes: a sentence, and the groups that were copied there."""
+
+    note: str
+    groups: frozenset[str]
+
+
+def grown(analysis: Analysis, copies: Array, init: str, seed: int) -> tuple[Weights, list[Inexact]]:
     """The parameters of a widened model.
 
     Args:
@@ -38,7 +46,7 @@ def grown(analysis: Analysis, copies: Array, init: str, seed: int) -> tuple[Weig
         seed: of the random shares and draws.
 
     Returns:
-        the parameters that change, by name, and notes on where `preserve` could not hold.
+        the parameters that change, by name, and where `preserve` could not hold.
     """
     rng = np.random.default_rng(seed)
     weights: Weights = {}
@@ -55,8 +63,14 @@ def grown(analysis: Analysis, copies: Array, init: str, seed: int) -> tuple[Weig
     return weights, list(_share(analysis, copies, weights, rng))
 
 
-def _share(analysis: Analysis, copies: Array, weights: Weights, rng: np.random.Generator) -> Iterator[str]:
-    """Share out the weights that read copies; what cannot be shared out is yielded as a note."""
+def _share(analysis: Analysis, copies: Array, weights: Weights, rng: np.random.Generator) -> Iterator[Inexact]:
+    """Share out the weights that read copies; what cannot be shared out is yielded."""
+
+    def inexact(note: str, *over: Array | None) -> Inexact:
+        read = np.unique(np.concatenate([r[r > 0] for r in over if r is not None]))
+        of = np.unique(analysis.group_of[read[copies[read] != 1]])
+        return Inexact(note, frozenset(analysis.groups[g].id for g in of.tolist()))
+
     producers = {o: plan for plan in analysis.plans for o in plan.node.outputs if o}
     readers = Counter(name for plan in analysis.plans for name in set(plan.node.inputs))
     steps = steps_of(analysis)
@@ -65,18 +79,21 @@ def _share(analysis: Analysis, copies: Array, weights: Weights, rng: np.random.G
         if not plan.node.counted or plan.equation is None or plan.rule is None:
             continue
         over = () if any(q.data is None for q in plan.rule.quantised) else plan.equation.averaged  # a range stays
-        copied = [copies[r].prod(1) for n in over if (r := rows[n]) is not None]
+        averaged = [rows[n] for n in over]
+        copied = [copies[r].prod(1) for r in averaged if r is not None]
         if any(len(np.unique(times[times > 0])) > 1 for times in copied):
-            yield f"{plan.node} averages over channels that were not copied equally often"
+            yield inexact(f"{plan.node} averages over channels that were not copied equally often", *averaged)
         elif any((times > 1).any() for times in copied) and _has_one_total(plan.rule):
-            yield f"{plan.node} shares out one total among copied channels"
+            yield inexact(f"{plan.node} shares out one total among copied channels", *averaged)
         macs = _multiplies(plan.rule)
         for factor in _summed(plan):
             of = rows.get(factor)
             if of is not None and (copies[of] > 1).any() and (factor not in plan.equation.averaged or macs):
                 reading = _weight_of(analysis, plan, factor, of, producers, readers)
                 if reading is None:
-                    yield f"{plan.node} sums over copied channels and has no weight of its own to share out"
+                    yield inexact(
+                        f"{plan.node} sums over copied channels and has no weight of its own to share out", of
+                    )
                 else:
                     found.setdefault(reading, []).append(plan)
     ways: dict[str, set[tuple[int, ...]]] = {}  # a weight may be read along several axes, but by the same ops
@@ -84,7 +101,10 @@ def _share(analysis: Analysis, copies: Array, weights: Weights, rng: np.random.G
         ways.setdefault(reading.name, set()).add(tuple(map(id, plans)))
     for reading, plans in found.items():
         if readers[reading.name] != len(plans) or len(ways[reading.name]) != 1:
-            yield f"{plans[0].node} sums over copied channels with a weight that is also used in another way"
+            note = f"{plans[0].node} sums over copied channels with a weight that is also used in another way"
+            yield inexact(
+                note, *(analysis.factor_rows[analysis.plans.index(plan)].get(reading.factor) for plan in plans)
+            )
             continue
         plan = plans[0]
         rows = analysis.factor_rows[analysis.plans.index(plan)]

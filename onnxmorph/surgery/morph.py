@@ -31,11 +31,15 @@ MOST_PARAMETERS = 1 << 24  # of a model that grew more than a thousandfold
 
 @dataclass(frozen=True)
 class Morphed:
-    """A rewritten network: the model, the structure that led to it, and what a user should know about it."""
+    """A rewritten network: the model, the structure that led to it, and what a user should know about it.
+
+    ``inexact`` are the groups whose copies changed what the network computes, though they were to preserve it.
+    """
 
     model: ir.Model
     structure: Structure
     notes: tuple[str, ...] = ()
+    inexact: frozenset[str] = frozenset()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model, whole or not at all. Raises OutputError."""
@@ -154,8 +158,11 @@ def expand(
     init: str = "preserve",
     seed: int = 0,
     bounds: Bounds | None = None,
+    exact: bool = False,
 ) -> Morphed:
     """Widen the live network uniformly until the budget is full again.
+
+    Groups that the structure says a module does not follow stay as they are.
 
     Args:
         source: the original model, that the structure was made from; or its analysis.
@@ -165,6 +172,8 @@ def expand(
         init: weights of new channels: ``preserve`` starts where the shrunk network stopped, ``fresh`` draws them.
         seed: for these weights.
         bounds: what keeps its width, and least widths; without it, the boundaries of the analysis or the structure.
+        exact: leave groups as they are whose copies would change what the network computes, where `init` preserves:
+            what a LayerNorm averages over, the width of attention heads. (Without it, notes name the places.)
 
     Raises:
         BudgetError: the budget is malformed or out of reach.
@@ -179,14 +188,18 @@ def expand(
     copies = structure.copies(analysis)
     live = np.minimum(copies, 1)
     base = np.bincount(analysis.group_of[1:], copies[1:], len(analysis.groups)).astype(np.int64)
-    omega, widths = multiply(analysis, base, wanted, round_to)
-    _check_size(analysis, widths, wanted)
-    copies = spread(analysis, live, widths)
-    found = {
-        **structure.provenance,
-        "expanded": {"omega": omega, "budget": str(wanted), "round_to": round_to},
-    }
-    return _widened(analysis, copies, init, seed, found)
+    hold = structure.locked
+    while True:
+        omega, widths = multiply(analysis, base, wanted, round_to, hold=hold)
+        _check_size(analysis, widths, wanted)
+        found = {
+            **structure.provenance,
+            "expanded": {"omega": omega, "budget": str(wanted), "round_to": round_to},
+        }
+        result = _widened(analysis, spread(analysis, live, widths), init, seed, found)
+        if not exact or result.inexact <= hold:
+            return result
+        hold |= result.inexact
 
 
 def _bounded(source: Source | Analysis, bounds: Bounds | None, structure: Structure | None = None) -> Analysis:
@@ -199,8 +212,10 @@ def _bounded(source: Source | Analysis, bounds: Bounds | None, structure: Struct
 def _widened(analysis: Analysis, copies: Array, init: str, seed: int, provenance: dict[str, object]) -> Morphed:
     if init not in INITS:
         raise StructureError(f"there is no init {init!r}; it is one of {', '.join(INITS)}", code="init")
-    weights, notes = grown(analysis, copies, init, seed)
-    return _morphed(analysis, copies, weights, {**provenance, "init": init, "init_seed": seed}, notes)
+    weights, lost = grown(analysis, copies, init, seed)
+    found = {**provenance, "init": init, "init_seed": seed}
+    result = _morphed(analysis, copies, weights, found, [each.note for each in lost])
+    return replace(result, inexact=frozenset().union(*(each.groups for each in lost)))
 
 
 def _check_size(analysis: Analysis, widths: Widths, budget: Budget) -> None:

@@ -1,0 +1,1 @@
+"""Accuracy at equal cost: seed, width multiplier, onnxmorph, Torch-Pruning, on one recipe and as many epochs."""
