@@ -14,20 +14,20 @@ PARTS = (adapter, analysis, counters, growth, latency, zoo)
 ALL = {part.__name__.rpartition(".")[2]: part.run for part in PARTS}
 
 
+def amount(number: float, row: Row) -> str:
+    if row.exact:
+        return f"{number:,}"
+    return f"{number * 1e3:.1f} ms" if row.unit == "s" else f"{number:,.1f} {row.unit}"
+
+
 def show(name: str, rows: list[Row]) -> None:
     table = Table(title=name, title_justify="left")
-    unit = "count" if rows[0].exact else "ms"
-    for column in ("what", unit, "against", unit, "ratio", "aim", ""):
-        table.add_column(column, justify="right" if column in (unit, "ratio", "aim") else "left")
+    for column in ("what", "ours", "against", "theirs", "ratio", "aim", ""):
+        table.add_column(column, justify="right" if column in ("ours", "theirs", "ratio", "aim") else "left")
     for row in rows:
-        cells = (
-            f"{row.ours:,}" if row.exact else f"{row.ours * 1e3:.1f}",
-            row.against,
-            f"{row.theirs:,}" if row.exact else f"{row.theirs * 1e3:.1f}",
-            f"{row.ratio:.3f}",
-            "equal" if row.exact else f"≤ {row.bound:g}",
-        )
-        table.add_row(row.what, *cells, "holds" if row.holds else "[bold red]missed[/]")
+        aim, verdict = "equal" if row.exact else f"≤ {row.bound:g}", "holds" if row.holds else "[bold red]missed[/]"
+        ours, theirs = amount(row.ours, row), amount(row.theirs, row)
+        table.add_row(row.what, ours, row.against, theirs, f"{row.ratio:.3f}", aim, verdict)
     Console().print(table)
 
 

@@ -18,7 +18,7 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison: ours against theirs, medians in seconds; the bound is on ours / theirs.
+    """One comparison: ours against theirs, medians in seconds unless a unit is given; the bound is on ours / theirs.
 
     With ``exact`` they are counts, which have to be equal.
     """
@@ -29,6 +29,7 @@ class Row:
     theirs: float
     bound: float = 1.0
     exact: bool = False
+    unit: str = "s"
 
     @property
     def ratio(self) -> float:

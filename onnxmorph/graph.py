@@ -158,6 +158,21 @@ class Graph:
         assert tensor is not None
         return read(tensor, name)
 
+    def forget_weights(self) -> None:
+        """Let go of the values of the parameters, where only the structure is needed from here on.
+
+        Whatever asks for them afterwards gets a ModelError.
+        """
+        for name in self.parameters:
+            value = self.model.graph.initializers[name]
+            tensor = value.const_value
+            assert tensor is not None
+            value.const_value = ir.LazyTensor(_forgotten, tensor.dtype, ir.Shape(tensor.shape.numpy()), name=name)
+
+
+def _forgotten() -> ir.TensorProtocol:
+    raise ModelError("the weights of this model were let go; export the trained module anew", code="model-weights")
+
 
 def op_graph(graph: Graph) -> nx.DiGraph[str]:
     """Ops, inputs and outputs of a model as nodes, tensors between them as edges (attribute ``tensor``).

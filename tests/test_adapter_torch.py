@@ -25,7 +25,7 @@ from onnxmorph.adapters.torch_layers import blocks
 from onnxmorph.adapters.torch_resize import tensors
 from onnxmorph.analysis import Analysis, analyze
 from onnxmorph.converters.torch import export
-from onnxmorph.errors import BudgetError, StructureError
+from onnxmorph.errors import BudgetError, ModelError, StructureError
 from onnxmorph.latency.features import kinds
 from onnxmorph.latency.kernels import kernels
 from onnxmorph.latency.machine import Machine, Network
@@ -311,6 +311,16 @@ def test_a_budget_of_latency_is_met(kind: str, tmp_path: Path) -> None:
     morph = Morph(module, data()[0], optimizer, f"latency={limit * 1e9:.0f}ns", steps=60, device=device)
     train(module, optimizer, morph, 60)
     assert morph.done and morph.structure().costs["after"]["latency"] <= limit + 1e-9
+
+
+def test_the_first_weights_are_not_kept() -> None:
+    module = plain()
+    morph = Morph(module, data()[0], torch.optim.SGD(module.parameters(), 0.1), "flops=50%", steps=9)
+    morph.finish()
+    with pytest.raises(ModelError, match="export the trained module anew"):
+        onnxmorph.shrink(morph.analysis, morph.structure())
+    small = onnxmorph.shrink(export(module, data()[0]), morph.structure())
+    assert small.structure.widths.tolist() == list(morph.widths.values())
 
 
 def test_finish_meets_the_budget_of_a_loop_that_ended_early() -> None:

@@ -115,6 +115,12 @@ def test_no_path_of_this_machine_is_in_the_model(case: Exported) -> None:
     assert b".py" not in ir.to_proto(case.model).SerializeToString()
 
 
+def test_the_model_holds_nothing_of_torch(case: Exported) -> None:
+    graph = case.model.graph
+    values = (*graph.inputs, *graph.initializers.values(), *(o for node in graph for o in node.outputs))
+    assert not any(each.meta for each in (*graph.all_nodes(), *values))
+
+
 def test_channels_are_never_gathered_by_computed_indices(case: Exported) -> None:
     """PyTorch's pooling after a permute becomes a Gather with computed indices; ours a mean."""
     _, _, model = case

@@ -21,6 +21,7 @@ from onnxmorph.adapters.torch_optimizer import resize_optimizer
 from onnxmorph.adapters.torch_probe import Probe, followed, told
 from onnxmorph.adapters.torch_rates import SQUARES, Rates
 from onnxmorph.adapters.torch_resize import Hook, kept_indices, load_weights, resize, resize_state, tensors, unwrapped
+from onnxmorph.adapters.torch_sharded import check_whole, reshard
 from onnxmorph.adapters.torch_slices import Places, Tensors, places, zero
 from onnxmorph.analysis import analyze
 from onnxmorph.bounds import Bounds
@@ -55,7 +56,7 @@ class Morph:
     call (a gradient scaler skipped it, batches are accumulated) it does nothing.
 
     Attributes:
-        analysis: of the exported module.
+        analysis: of the exported module, whose weights are not kept: `export` has those of now.
         magnitudes: group id to ``norm`` (scales of normalisation layers) or ``lasso`` (all coupled slices).
         reasons: group id to why that was chosen.
         locked: group id to the reason why it keeps all its channels.
@@ -79,6 +80,7 @@ class Morph:
         on_resize: Hook | None = None,
         bounds: Bounds | None = None,
         device: str | os.PathLike[str] | None = None,
+        whole: nn.Module | None = None,
     ) -> None:
         """Export, analyse, and try out what can be resized; the module stays as it is.
 
@@ -100,13 +102,15 @@ class Morph:
             on_resize: see `resize`; groups that it takes care of are not locked.
             bounds: what has to stay, and least widths. Multiples are for `expand`: in training widths are free.
             device: where `budget` limits latency: the name of a device, or its file.
+            whole: where FSDP2 shards the module: an unsharded one built alike, whatever its weights. It is exported and
+                tried out in place of the module, so that `example_inputs` are on its device; then it may go.
 
         Raises:
             BoundsError: a boundary names nothing in the export, or asks for multiples.
             BudgetError: the budget is malformed or out of reach.
             ConversionError: the module cannot be exported.
             DeviceError: the device is not known, or its file cannot be used.
-            TrainingError: gates that cannot be.
+            TrainingError: gates that cannot be; or the module is sharded, and `whole` is not given or another network.
             StructureError: an unknown method, magnitude or combination.
         """
         if method not in METHODS:
@@ -118,12 +122,15 @@ class Morph:
         module, optimizer = unwrapped(module), optimizer_inside(optimizer)
         self.module, self.optimizer, self.method = module, optimizer, method
         self.budget = Budget.parse(budget)
-        self.analysis = analyze(export(module, inputs), bounds=bounds)
+        reshard(module)
+        by_name, held = tensors(module), {id(p) for g in optimizer.param_groups for p in g["params"]}
+        check_whole(by_name, None if whole is None else tensors(whole))
+        whole = module if whole is None else whole
+        self.analysis = analyze(export(whole, inputs), bounds=bounds)
         if device is not None:
             self.analysis = self.analysis.with_costs(**latency.costs(self.analysis, latency.load(device)))
-        by_name, held = tensors(module), {id(p) for g in optimizer.param_groups for p in g["params"]}
         self._tensors = {n: by_name[n] for n in self.analysis.parameters if n in by_name}
-        locked, attributes = said_by_first_rank(followed(Probe.of(module, inputs, self.analysis, on_resize)))
+        locked, attributes = said_by_first_rank(followed(Probe.of(whole, inputs, self.analysis, on_resize)))
         self._followed = told(self.analysis, locked, attributes)
         found = ChannelMap.of(
             self.analysis,
@@ -135,6 +142,7 @@ class Morph:
             locked=locked,
             agreed=said_by_first_rank,
         )
+        self.analysis.graph.forget_weights()  # a copy of the first ones, as large as the module
         self.locked, self.magnitudes, self.reasons = found.locked, found.kinds, found.reasons
         self._training = Training(found, self.budget, steps, shrinks=method == "proximal")
         self._gates = Gates(module, found, optimizer, gating or Gating())
@@ -189,6 +197,7 @@ class Morph:
         return of_first_rank(self._sources.norms().detach()).cpu().numpy()
 
     def _check(self) -> None:
+        reshard(self.module)
         mapped = {n: t for n, t in self._tensors.items() if n in self._training.map.sliced}
         parameters = {n: t for n, t in mapped.items() if isinstance(t, nn.Parameter)}
         check_unchanged(self.module, self.optimizer, parameters, self._training.map.trained)
@@ -254,6 +263,7 @@ class Morph:
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken. Raises StructureError where it is of another model."""
+        reshard(self.module)
         self._bury(self._training.restore(state))
         for name, each in self._gates.logits.items():
             each.copy_(torch.tensor(state["gates"][name]))

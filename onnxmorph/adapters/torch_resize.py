@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from onnxmorph.adapters.torch_layers import Before, Kept, update_sizes
+from onnxmorph.adapters.torch_sharded import sharded
 from onnxmorph.adapters.torch_sizes import set_sizes
 from onnxmorph.errors import StructureError
 from onnxmorph.structure import Structure
@@ -45,7 +46,12 @@ def resize(module: nn.Module, structure: Structure, on_resize: Hook | None = Non
             code="structure-empty",
         )
     _check_followed(structure)
-    small = copy.deepcopy(unwrapped(module))
+    module = unwrapped(module)
+    part = next((name for name, tensor in tensors(module).items() if sharded(tensor)), None)
+    if part is not None:
+        message = f"{part} is sharded over ranks; load the full state dict into an unsharded module and resize that"
+        raise StructureError(message, code="structure-sharded")
+    small = copy.deepcopy(module)
     by_name, keeps = tensors(small), frozenset((g.width, g.keep) for g in structure.groups)
     cut = {id(by_name[n]): (_sliced(n, by_name[n], kept), kept) for n, kept in kept_indices(small, structure).items()}
     for owner in small.modules():

@@ -73,6 +73,11 @@ def _table(title: str, costs: Sequence[str], rows: Sequence[Row], job: int) -> T
     table = table_of(title, *headings, right=len(names) + 1)
     for row in rows:
         metric = "-" if row["metric"] is None else f"{row['metric']:.4g}"
-        cells = (str(row["round"]), row["kind"], *(quantity(name, row[name]) for name in names), metric)
+        cells = (
+            str(row["round"]),
+            row["kind"],
+            *(quantity(name, row[name]) if name in row else "-" for name in names),
+            metric,
+        )
         add_row(table, *([shorten(row["job"], job)] if job else []), *cells, BEST if row["pareto"] else "")
     return table
