@@ -17,7 +17,8 @@ import onnxmorph
 from flax_nets import Stack, net
 from numpy_training import NumpyMorph, assert_alike
 from onnxmorph.adapters.jax import Morph, load_weights, resize
-from onnxmorph.adapters.standing import set_up
+from onnxmorph.adapters.standing import begin
+from onnxmorph.analysis import analyze
 from onnxmorph.converters.jax import export, names
 from onnxmorph.errors import BoundsError, OnnxMorphError, StructureError, TrainingError
 from onnxmorph.structure import Structure
@@ -25,9 +26,7 @@ from onnxmorph.surgery.verify import relative, run_session
 
 pytestmark = pytest.mark.xdist_group("jax")
 
-AS_DEFAULT: dict[str, Any] = {
-    **{"method": "proximal", "magnitudes": "auto", "combine": None, "bounds": None, "device": None},
-}
+AS_DEFAULT: dict[str, Any] = {"method": "proximal", "magnitudes": "auto", "combine": None}
 
 
 def arrays(params: Any) -> dict[str, np.ndarray]:
@@ -64,7 +63,7 @@ def test_a_training_is_the_one_in_numpy(name: str, by: str) -> None:
         opt_state = adam(part, squares, prefix)
     morph = Morph(case.function, params, case.inputs, "flops=60%", steps=steps, learning_rate=0.1)
     held = [n for n in names(params) if n.startswith(prefix)]
-    training = set_up(case.model, [case.inputs], names(params), held, "flops=60%", steps=steps, **AS_DEFAULT)
+    training = begin(analyze(case.model), [case.inputs], names(params), held, "flops=60%", steps=steps, **AS_DEFAULT)
     reference = NumpyMorph(training, start, 0.1, squares, 1e-8)
     for step in range(steps):
         params, opt_state = morph.step(pushed(params, step), opt_state)

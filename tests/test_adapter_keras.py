@@ -15,7 +15,8 @@ from keras_nets import net
 from numpy_training import NumpyMorph, assert_alike
 from onnxmorph.adapters.keras import Morph, cut, resize
 from onnxmorph.adapters.keras_fit import MorphCallback
-from onnxmorph.adapters.standing import set_up
+from onnxmorph.adapters.standing import begin
+from onnxmorph.analysis import analyze
 from onnxmorph.converters.keras import export
 from onnxmorph.errors import BudgetError, StructureError, TrainingError
 from onnxmorph.structure import Structure
@@ -58,8 +59,8 @@ def test_a_training_is_the_one_in_numpy(name: str, by: str) -> None:
             v.assign(squares[path])
     morph = Morph(model, case.inputs, optimizer, "flops=60%", steps=steps)
     held, inputs = [v.path for v in model.trainable_variables], keras.tree.flatten(case.inputs)
-    options: Any = {"method": "proximal", "magnitudes": "auto", "combine": None, "bounds": None, "device": None}
-    training = set_up(case.exported, inputs, list(start), held, "flops=60%", steps=steps, **options)
+    options: Any = {"steps": steps, "method": "proximal", "magnitudes": "auto", "combine": None}
+    training = begin(analyze(case.exported), inputs, list(start), held, "flops=60%", **options)
     reference = NumpyMorph(training, start, float(np.float32(0.1)), squares, optimizer.epsilon if squares else 0.0)
     for step in range(steps):
         moved = noise(start, step)

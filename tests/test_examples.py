@@ -83,6 +83,14 @@ def test_training_with_accelerate(tmp_path: Path) -> None:
     assert [str(weight.shape[1]), str(weight.shape[0])] == last[-2:]
 
 
+def test_the_whole_algorithm(tmp_path: Path) -> None:
+    printed = run("algorithm_one.py", tmp_path)
+    assert "training the result" in printed and "●" in printed
+    before, after = (onnxmorph.analyze(tmp_path / name).count() for name in ("seed.onnx", "final/trained.onnx"))
+    assert 0.9 < after["flops"] / before["flops"] <= 1
+    assert float(re.findall(r"final .*accuracy ([\d.]+)%", printed)[0]) > 90
+
+
 @pytest.mark.parametrize("name", ["train_jax.py", "train_keras.py"])
 def test_training_in_another_framework(name: str, tmp_path: Path) -> None:
     printed = run(name, tmp_path, KERAS_BACKEND="torch")

@@ -13,7 +13,7 @@ from jax import numpy as jnp
 from numpy.typing import NDArray
 
 from onnxmorph.adapters.jax_leaves import Leaves, load_weights, resize
-from onnxmorph.adapters.standing import OFTEN, Standing, mask, set_up
+from onnxmorph.adapters.standing import OFTEN, Standing, analysed, begin, mask, ungated
 from onnxmorph.bounds import Bounds
 from onnxmorph.budget import Budget
 from onnxmorph.converters.jax import Function, Parameters, export, names
@@ -90,9 +90,9 @@ class Morph(Standing):
         self._prefix = f"{part}/" if part else ""
         trained = [n for n in self._names if n.startswith(self._prefix)]
         arrays = [np.asarray(x) for x in inputs]
-        options: dict[str, Any] = {"magnitudes": magnitudes, "combine": combine, "bounds": bounds, "device": device}
-        training = set_up(model, arrays, self._names, trained, budget, steps=steps, method=method, **options)
-        super().__init__(training, method)
+        options: dict[str, Any] = {"steps": steps, "method": method, "magnitudes": magnitudes, "combine": combine}
+        analysis = analysed(model, bounds, device)
+        super().__init__(ungated(begin(analysis, arrays, self._names, trained, budget, **options)), method)
         channels = self._training.map
         self._sources, self._rest = Leaves(channels.sources.slices, self._names), Leaves(channels.rest, self._names)
         self._pinned, self._silenced = Leaves(channels.pinned, self._names), Leaves(channels.silenced, self._names)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from onnxmorph.adapters.keras_resize import cut, resize
 from onnxmorph.adapters.keras_variables import SQUARES, Masks, along, label, mask, multiply, remembered, total, values
-from onnxmorph.adapters.standing import OFTEN, Standing, set_up
+from onnxmorph.adapters.standing import OFTEN, Standing, analysed, begin, ungated
 from onnxmorph.bounds import Bounds
 from onnxmorph.budget import Budget
 from onnxmorph.converters.keras import export
@@ -74,10 +74,10 @@ class Morph(Standing):
         self._variables = {v.path: v for v in model.variables}
         trained = [v.path for v in model.trainable_variables]
         inputs = [np.asarray(x) for x in keras.tree.flatten(example_inputs)]
-        options: dict[str, Any] = {"magnitudes": magnitudes, "combine": combine, "bounds": bounds, "device": device}
-        options |= {"steps": steps, "method": "proximal"}
-        graph = export(model, example_inputs)
-        super().__init__(set_up(graph, inputs, list(self._variables), trained, budget, **options), "proximal")
+        options: dict[str, Any] = {"steps": steps, "method": "proximal", "magnitudes": magnitudes, "combine": combine}
+        analysis = analysed(export(model, example_inputs), bounds, device)
+        training = begin(analysis, inputs, list(self._variables), trained, budget, **options)
+        super().__init__(ungated(training), "proximal")
         self._dead: Masks = []
         self._dead_weights: Masks = []
         self._training.start(self._norms(), self._rates()[0])

@@ -24,8 +24,16 @@ OFTEN = 10  # steps between two zeroings of weights that get no gradient
 METHODS = {"proximal": "rms", "loss": "max"}  # and how several scales of one channel combine there
 
 
-def set_up(
-    model: ir.Model,
+def analysed(model: ir.Model, bounds: Bounds | None, device: str | os.PathLike[str] | None) -> Analysis:
+    """The analysis of an exported model that trains; arguments and errors are those of every adapter's `Morph`."""
+    if bounds is not None and bounds.round_to:
+        raise BoundsError("round_to is for expand(), not for training; leave it out here", code="bounds-training")
+    analysis = analyze(model, bounds=bounds)
+    return analysis if device is None else analysis.with_costs(**latency.costs(analysis, latency.load(device)))
+
+
+def begin(
+    analysis: Analysis,
     inputs: Sequence[NDArray[Any]],
     names: Collection[str],
     trained: Collection[str],
@@ -35,23 +43,25 @@ def set_up(
     method: str,
     magnitudes: str | Mapping[str, str],
     combine: str | Mapping[str, str] | None,
-    bounds: Bounds | None,
-    device: str | os.PathLike[str] | None,
-    locked: Mapping[int, str] | None = None,
+    **further: Any,
 ) -> Training:
-    """Analyse an exported model and begin its training.
+    """The training of a network, with every channel alive.
 
-    `names` are the parameters that the network has, `trained` those that the optimizer holds, by the names of the
-    initializers; running statistics may be among them. The rest and the errors are those of every adapter's `Morph`.
+    Args:
+        analysis: of it.
+        inputs: of the analysed model, in its order.
+        names: the parameters that the network has, by the names of the initializers.
+        trained: those that the optimizer holds; running statistics may be among them.
+        budget: and the following, as for every adapter's `Morph`, and so the errors.
+        steps: planned.
+        method: ``proximal`` or ``loss``.
+        magnitudes: what they are made of.
+        combine: how several sources of one channel combine.
+        further: as `ChannelMap.of` takes it.
     """
     if method not in METHODS:
         message = f"there is no method {method!r}; it is one of {', '.join(METHODS)}"
         raise StructureError(message, code="method")
-    if bounds is not None and bounds.round_to:
-        raise BoundsError("round_to is for expand(), not for training; leave it out here", code="bounds-training")
-    analysis = analyze(model, bounds=bounds)
-    if device is not None:
-        analysis = analysis.with_costs(**latency.costs(analysis, latency.load(device)))
     found = ChannelMap.of(
         analysis,
         [name for name in names if name in analysis.parameters],
@@ -59,11 +69,16 @@ def set_up(
         dict(zip(analysis.graph.inputs, inputs, strict=True)),
         magnitudes=magnitudes,
         combine={"norm": METHODS[method]} if combine is None else combine,
-        locked=locked,
+        **further,
     )
-    if "gate" in found.kinds.values():
-        raise StructureError("gates are for PyTorch; ask for 'auto', 'norm' or 'lasso'", code="magnitudes")
     return Training(found, Budget.parse(budget), steps, shrinks=method == "proximal")
+
+
+def ungated(training: Training) -> Training:
+    """The same; for adapters that have no gates. Raises StructureError where they are asked for."""
+    if "gate" in training.map.kinds.values():
+        raise StructureError("gates are for PyTorch; ask for 'auto', 'norm' or 'lasso'", code="magnitudes")
+    return training
 
 
 def mask(slices: Slices, dead: Dead) -> NDArray[np.float32]:
@@ -81,7 +96,7 @@ class Standing:
 
     Attributes:
         analysis: of the exported network.
-        magnitudes: group id to ``norm`` (scales of normalisation layers) or ``lasso`` (all coupled slices).
+        magnitudes: group id to ``norm`` (scales of normalisation layers) ``lasso`` (all coupled slices) or ``gate``.
         reasons: group id to why that was chosen.
         locked: group id to the reason why it keeps all its channels.
     """
