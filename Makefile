@@ -26,6 +26,7 @@ bench: $(STAMP) ## Time against the stated aims
 	$(BIN)/python -m benchmarks $(ARGS)
 
 nightly: $(STAMP) ## The slow tests
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[test,tensorflow]' -c constraints.txt
 	$(BIN)/python -m pytest -q -m nightly $(ARGS)
 
 clean: ## Remove everything that was built, .venv included

@@ -32,13 +32,14 @@ def export(
     """Export a built ``model`` for inference to an ONNX model with its variables' names, and save it at ``path``.
 
     The initializers are called by the paths of the variables (``dense/kernel``) and hold their values; BatchNorm and
-    the other norms stay nodes. The backend is torch or jax; layouts are Keras's, so that images are NHWC.
+    the other norms stay nodes, on tensorflow BatchNorm of images alone. The backend is torch, jax or tensorflow;
+    layouts are Keras's, so that images are NHWC.
 
     ``example_inputs`` is what the model is called with: an array, or arrays in a list or dict. With ``dynamic_batch``
     axis 0 of all of them is one free size, whatever it is in the examples. The model stays as it is.
 
     Raises ConversionError with the code ``keras-backend``, ``keras-names``, or one of the backend's exporter
-    (``torch-…``, ``jax-…``), and OutputError where ``path`` cannot be written.
+    (``torch-…``, ``jax-…``, ``tensorflow-…``), and OutputError where ``path`` cannot be written.
     """
     backend = keras.config.backend()
     if backend not in _BACKENDS:
@@ -71,7 +72,7 @@ def _by_jax(model: keras.Model, example_inputs: Any, dynamic_batch: bool) -> ir.
 
     values = {v.path: v.value for v in model.variables}
     flat = [np.asarray(x) for x in keras.tree.flatten(example_inputs)]
-    with _replaced(_jax_layers()):
+    with replaced(_jax_layers()):
         return jax.export(function, values, flat, dynamic_batch=dynamic_batch)
 
 
@@ -92,7 +93,7 @@ def _by_torch(model: keras.Model, example_inputs: Any, dynamic_batch: bool) -> i
 
     paths = [v.path for v in model.variables]
     flat = [keras.ops.convert_to_tensor(x) for x in keras.tree.flatten(example_inputs)]
-    with _replaced(_torch_layers()):
+    with replaced(_torch_layers()):
         graph = torch.export(Inference(), flat, dynamic_batch=dynamic_batch)
     for number, path in enumerate(paths):
         if (value := graph.graph.initializers.get(f"values.{number}")) is not None:
@@ -100,13 +101,23 @@ def _by_torch(model: keras.Model, example_inputs: Any, dynamic_batch: bool) -> i
     return graph
 
 
-_BACKENDS: dict[str, Callable[[keras.Model, Any, bool], ir.Model]] = {"torch": _by_torch, "jax": _by_jax}
+def _by_tensorflow(model: keras.Model, example_inputs: Any, dynamic_batch: bool) -> ir.Model:
+    from onnxmorph.converters import tensorflow
+
+    return tensorflow.export(model, example_inputs, dynamic_batch=dynamic_batch)
+
+
+_BACKENDS: dict[str, Callable[[keras.Model, Any, bool], ir.Model]] = {
+    "torch": _by_torch,
+    "jax": _by_jax,
+    "tensorflow": _by_tensorflow,
+}
 
 # -- layers as the backends' exporters know them: channels last, norms with their statistics ------
 
 
 @contextlib.contextmanager
-def _replaced(calls: Mapping[type[keras.layers.Layer], Call]) -> Iterator[None]:
+def replaced(calls: Mapping[type[keras.layers.Layer], Call]) -> Iterator[None]:
     """Let the layers be computed by `calls`, where channels are last and their options are the usual ones."""
     before = {kind: kind.call for kind in calls}
 

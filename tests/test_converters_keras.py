@@ -1,4 +1,4 @@
-"""Keras to ONNX, on backends torch and jax: names, values, function and batch survive."""
+"""Keras to ONNX, on whichever backend is set: names, values, function and batch survive."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import onnxmorph
 
 PACKAGE = Path(onnxmorph.__file__).parent
 TRAINERS = {"lightning", "transformers", "accelerate"}
-FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "flax", "paddle", "mxnet", "sklearn", *TRAINERS}
+FRAMEWORKS = {"torch", "tensorflow", "tf2onnx", "keras", "jax", "flax", "paddle", "mxnet", "sklearn", *TRAINERS}
 
 # Each layer may import the layers above it in this list, and itself where it is a package.
 LAYERS = """

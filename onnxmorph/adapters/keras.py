@@ -1,4 +1,4 @@
-"""The penalty in Keras 3, on backends torch and jax: build a `Morph`, call ``step()`` after the optimizer's."""
+"""The penalty in Keras 3, on torch, jax and tensorflow: build a `Morph`, call ``step()`` after the optimizer's."""
 
 from __future__ import annotations
 
