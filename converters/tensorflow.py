@@ -155,7 +155,7 @@ def _convert(traced: Any, variables: Sequence[str]) -> ir.Model:
             found = tfonnx.process_tf_graph(imported, input_names=inputs, output_names=outputs, **options)
         proto = optimizer.optimize_graph(found).make_model("tensorflow")
     if failed:
-        message = f"tf2onnx fails at node {failed[0]!r}; write it with other operations"
+        message = f"tf2onnx fails at node {failed[0]}; write it with other operations"
         raise ConversionError(message, code="tensorflow-export")
     model = ir.from_proto(proto)
     model.graph.sort()
@@ -166,12 +166,13 @@ def _convert(traced: Any, variables: Sequence[str]) -> ir.Model:
 
 @contextlib.contextmanager
 def _failures() -> Iterator[list[str]]:
-    """The names of the nodes that tf2onnx fails at, which it logs and does not raise; its log is silent meanwhile."""
+    """The nodes that tf2onnx fails at and why, which it logs and does not raise; its log is silent meanwhile."""
     failed: list[str] = []
 
     def hear(record: logging.LogRecord) -> bool:
         if str(record.msg).startswith("Failed to convert node") and isinstance(record.args, tuple):
-            failed.append(str(record.args[0]))
+            error = record.exc_info[1] if record.exc_info else None
+            failed.append(f"{record.args[0]!r} ({type(error).__name__}: {error})")
         return False
 
     logger, silent = logging.getLogger("tf2onnx"), logging.Handler()
