@@ -3,3 +3,6 @@
 Installed as ``onnxmorph.converters``. Importing this package loads no framework;
 ``onnxmorph.converters.torch`` loads PyTorch.
 """
+
+#: Key in ``model.metadata_props``: JSON, the floating-point initializers that the framework does not train.
+BUFFERS = "onnxmorph.buffers"

@@ -8,6 +8,7 @@ constants that are not parameters (shape arithmetic, mostly) are folded afterwar
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import json
 import logging
@@ -21,13 +22,12 @@ from onnx_ir.passes import common as passes
 from onnxscript import optimizer
 from torch import Tensor, nn
 
+from onnxmorph.converters import BUFFERS
 from onnxmorph.errors import ConversionError
 from onnxmorph.model import save
 
 #: Key in ``model.metadata_props``: JSON, from each further name of a shared tensor to the name in the graph.
 TIED_NAMES = "onnxmorph.tied_names"
-#: Key in ``model.metadata_props``: JSON, the floating-point initializers that are no parameters of the module.
-BUFFERS = "onnxmorph.buffers"
 
 # Written explicitly: newer defaults of the exporter may be ahead of the installed ONNX Runtime.
 _OPSET = 20
@@ -106,9 +106,14 @@ def _batched(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 def _export_graph(module: nn.Module, inputs: tuple[Tensor, ...], dynamic_batch: bool) -> ir.Model:
     batch = torch.export.Dim("batch")
-    shapes = tuple({0: batch} for _ in inputs) if dynamic_batch else None
+    shapes: tuple[object, ...] | None = tuple({0: batch} for _ in inputs) if dynamic_batch else None
+    kinds = {p.kind for p in inspect.signature(module.forward).parameters.values()}
+    if shapes is not None and inspect.Parameter.VAR_POSITIONAL in kinds:
+        shapes = (shapes,)  # forward(*inputs) is one argument to torch.export
     try:
-        program = torch.export.export(module, inputs, dynamic_shapes=shapes, strict=False)
+        # Where opt_einsum is installed, it plans the products of one batch size, which fixes that size.
+        with torch.backends.opt_einsum.flags(enabled=False):
+            program = torch.export.export(module, inputs, dynamic_shapes=shapes, strict=False)
         _pool_by_mean(program)
         exported = torch.onnx.export(
             program,

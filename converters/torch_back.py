@@ -19,7 +19,7 @@ import torch
 from onnx_ir import tensor_adapters
 from torch import Tensor, nn
 
-from onnxmorph.converters.torch import BUFFERS
+from onnxmorph.converters import BUFFERS
 from onnxmorph.converters.torch_ops import POINTWISE, REDUCTIONS, Op, Run, Unsupported, torch_type
 from onnxmorph.converters.torch_ops_layers import LAYERS
 from onnxmorph.converters.torch_ops_moves import MOVES

@@ -12,9 +12,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from onnxmorph.algorithm import Run, morph
     from onnxmorph.analysis import Analysis, analyze
     from onnxmorph.bounds import Bounds
     from onnxmorph.budget import Budget
+    from onnxmorph.rounds import Plan, Round, Trained
     from onnxmorph.structure import Structure
     from onnxmorph.surgery import Morphed, Verification, expand, scale, shrink, verify
 
@@ -25,10 +27,15 @@ _HOME = {
     "Bounds": "bounds",
     "Budget": "budget",
     "Morphed": "surgery",
+    "Plan": "rounds",
+    "Round": "rounds",
+    "Run": "algorithm",
     "Structure": "structure",
+    "Trained": "rounds",
     "Verification": "surgery",
     "analyze": "analysis",
     "expand": "surgery",
+    "morph": "algorithm",
     "scale": "surgery",
     "shrink": "surgery",
     "verify": "surgery",
@@ -46,6 +53,11 @@ __all__ = [  # noqa: RUF022 - the order of the main job
     "verify",
     "Morphed",
     "Verification",
+    "morph",
+    "Plan",
+    "Round",
+    "Trained",
+    "Run",
 ]
 
 

@@ -9,6 +9,7 @@ OnnxMorphError            a stable ``code`` and one sentence that says what to d
 ├── BudgetError           a budget cannot be read, or cannot be met
 ├── BoundsError           a boundary cannot be read, or names nothing in the model
 ├── TrainingError         a training loop cannot go on as it is
+├── RunError              a run of the whole algorithm cannot start, or cannot go on
 ├── DeviceError           a device is not known, or its file cannot be used
 ├── CalibrationError      a device cannot be measured
 └── OutputError           a result could not be written
@@ -57,6 +58,10 @@ class BoundsError(OnnxMorphError):
 
 class TrainingError(OnnxMorphError):
     """A module or its optimizer is no longer what a map was made from, or its weights are no numbers."""
+
+
+class RunError(OnnxMorphError):
+    """A run over a train function cannot start or go on; what the function raised is the cause."""
 
 
 class DeviceError(OnnxMorphError):

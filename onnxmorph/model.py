@@ -248,6 +248,11 @@ def save(model: ir.Model, path: str | os.PathLike[str]) -> None:
         raise OutputError(f"{target}: cannot be written ({e.strerror}); choose another place", code="output") from None
 
 
+def copy(source: Source, path: str | os.PathLike[str]) -> None:
+    """Write a model as it is, its weights along with it. Raises ModelError and, as `save`, OutputError."""
+    save(_read(source)[0], path)
+
+
 def check_output(path: str | os.PathLike[str]) -> Path:
     """Where a result will stand, links followed. Raises OutputError if nothing can be written there."""
     target = Path(path).resolve()

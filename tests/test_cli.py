@@ -26,7 +26,19 @@ from onnxmorph.polynomial import Polynomial
 from onnxmorph.surgery.morph import INITS
 from tiny import convnet, mlp, save
 
-COMMANDS = ["analyze", "explain", "shrink", "scale", "expand", "verify", "demo", "calibrate", "latency"]
+COMMANDS = [
+    "analyze",
+    "explain",
+    "shrink",
+    "scale",
+    "expand",
+    "verify",
+    "demo",
+    "calibrate",
+    "latency",
+    "morph",
+    "sweep",
+]
 
 
 @pytest.fixture

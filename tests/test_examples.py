@@ -18,9 +18,9 @@ from onnxmorph.structure import Structure
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def run(name: str, *arguments: object) -> str:
+def run(name: str, *arguments: object, **environment: str) -> str:
     command = [sys.executable, EXAMPLES / name, *map(str, arguments)]
-    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # beside the other tests, more are slower
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1", **environment}  # beside the other tests, more are slower
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=one_thread)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -81,6 +81,25 @@ def test_training_with_accelerate(tmp_path: Path) -> None:
     last = (tmp_path / "widths.csv").read_text(encoding="utf-8").splitlines()[-1].split(",")
     weight = torch.load(tmp_path / "small.pt", weights_only=True)["4.weight"]
     assert [str(weight.shape[1]), str(weight.shape[0])] == last[-2:]
+
+
+def test_the_whole_algorithm(tmp_path: Path) -> None:
+    printed = run("algorithm_one.py", tmp_path)
+    assert "training the result" in printed and "●" in printed
+    before, after = (onnxmorph.analyze(tmp_path / name).count() for name in ("seed.onnx", "final/trained.onnx"))
+    assert 0.9 < after["flops"] / before["flops"] <= 1
+    assert float(re.findall(r"final .*accuracy ([\d.]+)%", printed)[0]) > 90
+
+
+@pytest.mark.parametrize("name", ["train_jax.py", "train_keras.py"])
+def test_training_in_another_framework(name: str, tmp_path: Path) -> None:
+    printed = run(name, tmp_path, KERAS_BACKEND="torch")
+    small, structure = onnxmorph.analyze(tmp_path / "small.onnx"), Structure.load(tmp_path / "structure.json")
+    flops = small.costs["flops"].value(small.widths)
+    assert flops == structure.costs["after"]["flops"]
+    assert 0.47 <= flops / structure.costs["before"]["flops"] <= 0.50
+    (difference,) = re.findall(r"differs from the large one by (\S+)", printed)
+    assert float(difference) <= 1e-4
 
 
 def test_every_example_is_run_here() -> None:

@@ -38,6 +38,9 @@ search knapsack magnitudes schedule
 penalty
 controller
 surgery ties
+visited functions rounds
+algorithm
+sweeps
 trials
 channel_map
 training

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 import onnxmorph
 from nets import conv_bn, head
@@ -14,7 +14,7 @@ from onnxmorph.adapters.torch import Gating, Morph, resize
 from onnxmorph.adapters.torch_resize import tensors
 from onnxmorph.controller import gap
 from onnxmorph.converters.torch import export
-from onnxmorph.errors import StructureError
+from onnxmorph.errors import StructureError, TrainingError
 from onnxmorph.magnitudes import COMBINATIONS, Slices, Sources, combine
 from onnxmorph.penalty import penalty, proximal
 from test_adapter_torch import assert_close, data, output, perceptron, plain, residual, run, share, train
@@ -230,3 +230,19 @@ def test_gates_killed_and_resumed_give_the_same_structure() -> None:
     assert whole[2].structure() == second[2].structure()
     for a, b in zip(whole[0].parameters(), second[0].parameters(), strict=True):
         torch.testing.assert_close(a, b)
+
+
+def test_the_weights_of_recurrent_layers_cannot_be_gated() -> None:
+    class Tagger(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm, self.out = nn.LSTM(4, 8, batch_first=True), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.out(self.lstm(x)[0])
+
+    module = Tagger()
+    optimizer = torch.optim.SGD(module.parameters(), 0.1)
+    with pytest.raises(TrainingError, match="of LSTM cannot be gated") as caught:
+        Morph(module, torch.randn(2, 5, 4), optimizer, "flops=50%", steps=10, magnitudes="gate")
+    assert caught.value.code == "gates-recurrent"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import onnx_ir as ir
@@ -23,6 +24,7 @@ COMMANDS = re.findall(r"^    onnxmorph (.*)$", README.read_text(encoding="utf-8"
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ir.save(exported("resnet").model, tmp_path / "model.onnx")
+    shutil.copy(Path(__file__).parent / "functions" / "chosen.py", tmp_path / "train.py")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

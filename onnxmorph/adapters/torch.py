@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from onnxmorph import latency
+from onnxmorph.adapters.standing import OFTEN, Standing, analysed, begin
 from onnxmorph.adapters.torch_gates import Gates, Gating
 from onnxmorph.adapters.torch_gradients import gradients
 from onnxmorph.adapters.torch_growth import grow
@@ -23,26 +23,19 @@ from onnxmorph.adapters.torch_rates import SQUARES, Rates
 from onnxmorph.adapters.torch_resize import Hook, kept_indices, load_weights, resize, resize_state, tensors, unwrapped
 from onnxmorph.adapters.torch_sharded import check_whole, reshard
 from onnxmorph.adapters.torch_slices import Places, Tensors, places, zero
-from onnxmorph.analysis import analyze
 from onnxmorph.bounds import Bounds
 from onnxmorph.budget import Budget
-from onnxmorph.channel_map import ChannelMap
 from onnxmorph.converters.torch import export
-from onnxmorph.errors import BoundsError, StructureError
 from onnxmorph.magnitudes import Dead
 from onnxmorph.structure import Structure
-from onnxmorph.training import Training
 
 __all__ = [
     "Gating", "Morph", "gradients", "grow", "kept_indices", "load_weights", "resize", "resize_optimizer",
     "resize_state",
 ]  # fmt: skip
 
-OFTEN = 10  # steps
-METHODS = {"proximal": "rms", "loss": "max"}  # and how several scales of one channel combine there
 
-
-class Morph:
+class Morph(Standing):
     """Trains a module towards a budget, in the user's own loop.
 
     >>> morph = Morph(module, inputs, optimizer, "flops=50%", steps=1000)  # doctest: +SKIP
@@ -57,9 +50,7 @@ class Morph:
 
     Attributes:
         analysis: of the exported module, whose weights are not kept: `export` has those of now.
-        magnitudes: group id to ``norm`` (scales of normalisation layers) or ``lasso`` (all coupled slices).
-        reasons: group id to why that was chosen.
-        locked: group id to the reason why it keeps all its channels.
+        (and those of `Standing`)
 
     Source: MorphNet (arXiv 1711.06798); the proximal step in place of the penalty's gradient, because adaptive
     optimizers divide a gradient by its own size, prices included.
@@ -113,45 +104,40 @@ class Morph:
             TrainingError: gates that cannot be; or the module is sharded, and `whole` is not given or another network.
             StructureError: an unknown method, magnitude or combination.
         """
-        if method not in METHODS:
-            message = f"there is no method {method!r}; it is one of {', '.join(METHODS)}"
-            raise StructureError(message, code="method")
-        if bounds is not None and bounds.round_to:
-            raise BoundsError("round_to is for expand(), not for training; leave it out here", code="bounds-training")
         inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
         module, optimizer = unwrapped(module), optimizer_inside(optimizer)
-        self.module, self.optimizer, self.method = module, optimizer, method
-        self.budget = Budget.parse(budget)
+        self.module, self.optimizer, self.budget = module, optimizer, Budget.parse(budget)
         reshard(module)
         by_name, held = tensors(module), {id(p) for g in optimizer.param_groups for p in g["params"]}
         check_whole(by_name, None if whole is None else tensors(whole))
         whole = module if whole is None else whole
-        self.analysis = analyze(export(whole, inputs), bounds=bounds)
-        if device is not None:
-            self.analysis = self.analysis.with_costs(**latency.costs(self.analysis, latency.load(device)))
-        self._tensors = {n: by_name[n] for n in self.analysis.parameters if n in by_name}
-        locked, attributes = said_by_first_rank(followed(Probe.of(whole, inputs, self.analysis, on_resize)))
-        self._followed = told(self.analysis, locked, attributes)
-        found = ChannelMap.of(
-            self.analysis,
+        analysis = analysed(export(whole, inputs), bounds, device)
+        self._tensors = {n: by_name[n] for n in analysis.parameters if n in by_name}
+        locked, attributes = said_by_first_rank(followed(Probe.of(whole, inputs, analysis, on_resize)))
+        self._followed = told(analysis, locked, attributes)
+        training = begin(
+            analysis,
+            [x.detach().cpu().numpy() for x in inputs],
             self._tensors.keys(),
             [n for n, t in self._tensors.items() if id(t) in held and t.requires_grad],
-            {name: x.detach().cpu().numpy() for name, x in zip(self.analysis.graph.inputs, inputs, strict=True)},
+            self.budget,
+            steps=steps,
+            method=method,
             magnitudes=magnitudes,
-            combine={"norm": METHODS[method]} if combine is None else combine,
+            combine=combine,
             locked=locked,
             agreed=said_by_first_rank,
         )
-        self.analysis.graph.forget_weights()  # a copy of the first ones, as large as the module
-        self.locked, self.magnitudes, self.reasons = found.locked, found.kinds, found.reasons
-        self._training = Training(found, self.budget, steps, shrinks=method == "proximal")
+        super().__init__(training, method)
+        analysis.graph.forget_weights()  # a copy of the first ones, as large as the module
+        found = training.map
         self._gates = Gates(module, found, optimizer, gating or Gating())
         self._sources, self._rest = (
             Tensors.of(slices, self._tensors, self._gates.logits) for slices in (found.sources.slices, found.rest)
         )
         self._dead: Places = []
         self._dead_weights: Places = []
-        self._calls, self._steps = 0, Steps(optimizer)
+        self._steps = Steps(optimizer)
         self._rates = Rates(optimizer, self._sources)
         with torch.no_grad():
             self._training.start(self._norms(), self._rates.now()[0])
@@ -221,50 +207,21 @@ class Morph:
 
     # -- how it stands ---------------------------------------------------------------------------
 
-    @property
-    def done(self) -> bool:
-        """Whether the budget is met and all that went is silent; from then on the structure is frozen."""
-        return self._training.done
-
-    @property
-    def over(self) -> bool:
-        """Whether all planned steps were taken."""
-        return self._training.over
-
-    @property
-    def strength(self) -> float:
-        """λ: a channel loses learning rate · λ · price per step; 0 once the budget is met."""
-        return self._training.control.strength
-
-    @property
-    def cost(self) -> dict[str, float]:
-        """The costs at the live widths."""
-        return self._training.cost
-
-    @property
-    def widths(self) -> dict[str, int]:
-        """Group id to live width."""
-        return self._training.widths
-
-    def scalars(self) -> dict[str, float]:
-        """What to log: step, strength, ``cost/NAME`` and ``width/GROUP``, each a number."""
-        return self._training.scalars()
-
     def structure(self) -> Structure:
-        """The live channels."""
-        structure = self._training.structure(f"morph by {self.method}")
+        """The live channels, and what the module follows."""
+        structure = super().structure()
         return replace(structure, provenance={**structure.provenance, **self._followed})
 
     def state_dict(self) -> dict[str, Any]:
         """Numbers and lists for a checkpoint, beside those of the module and the optimizer."""
         logits = {name: each.tolist() for name, each in self._gates.logits.items()}
-        return {**self._training.state(), "gates": logits}
+        return {**super().state_dict(), "gates": logits}
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken. Raises StructureError where it is of another model."""
         reshard(self.module)
-        self._bury(self._training.restore(state))
+        self._bury(self.restored(state))
         for name, each in self._gates.logits.items():
             each.copy_(torch.tensor(state["gates"][name]))
         if self.done:

@@ -49,22 +49,30 @@ def working(what: str) -> Iterator[None]:
         yield
 
 
+def telling(text: str) -> None:
+    """A line on stderr, where that is a terminal; a bar would break what the user's function draws there."""
+    if sys.stderr.isatty():
+        from onnxmorph.report import plain
+
+        print(plain(text), file=sys.stderr)
+
+
 class Meter:
     """A bar on stderr, where that is a terminal: of work that ends after some seconds or some steps."""
 
-    def __init__(self, what: str, seconds: float, steps: int) -> None:
+    def __init__(self, what: str, seconds: float, steps: int, unit: str = "runs") -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self._seconds, self._steps = max(seconds, 1e-9), steps
+        self._seconds, self._steps, self._unit = max(seconds, 1e-9), steps, unit
         columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
         self._bar = Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)
         self._task, self._what = self._bar.add_task(f"{what} …", total=1.0), what
 
-    def advance(self, steps: int, seconds: float) -> None:
+    def advance(self, steps: int, seconds: float = 0.0) -> None:
         """Tell how far it is."""
         done = max(steps / self._steps, seconds / self._seconds)
-        self._bar.update(self._task, completed=min(done, 1.0), description=f"{self._what}: {steps} runs")
+        self._bar.update(self._task, completed=min(done, 1.0), description=f"{self._what}: {steps} {self._unit}")
 
     def __enter__(self) -> Meter:
         self._bar.start()

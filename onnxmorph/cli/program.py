@@ -16,21 +16,22 @@ import typer
 from onnxmorph.cli.application import app
 from onnxmorph.cli.options import UsageError
 from onnxmorph.cli.output import ReaderGone
-from onnxmorph.errors import OnnxMorphError
+from onnxmorph.errors import OnnxMorphError, RunError
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What a failed command leaves: an exit code, a stable code and one sentence."""
+    """What a failed command leaves: an exit code, a stable code and one sentence; and where the user's code failed."""
 
     exit: int
     code: str
     message: str
+    traceback: str = ""  # of the user's own code
 
 
 def _failure(e: BaseException) -> Failure:
     if isinstance(e, OnnxMorphError):
-        return Failure(130 if e.code == "interrupted" else 1, e.code, str(e))
+        return Failure(130 if e.code == "interrupted" else 1, e.code, str(e), _traceback(e))
     if isinstance(e, UsageError):
         return Failure(2, code="usage", message=e.format_message())
     if isinstance(e, (KeyboardInterrupt, typer.Abort)):
@@ -47,12 +48,22 @@ def _failure(e: BaseException) -> Failure:
     return Failure(1, code="bug", message=f"this is a bug of onnxmorph ({reason[:300]}): {advice}")
 
 
+def _traceback(e: OnnxMorphError) -> str:
+    if not isinstance(e, RunError):
+        return ""
+    from onnxmorph.functions import users_traceback
+
+    return users_traceback(e)
+
+
 def _complain(failure: Failure, as_json: bool) -> None:
     from onnxmorph.report import plain
 
     if as_json:
-        print(json.dumps({"error": {"code": failure.code, "message": failure.message}}))
+        more = {"traceback": failure.traceback} if failure.traceback else {}
+        print(json.dumps({"error": {"code": failure.code, "message": failure.message, **more}}))
     else:
+        print(failure.traceback, end="", file=sys.stderr)
         print(f"error: {plain(failure.message)}  [{failure.code}]", file=sys.stderr)
 
 

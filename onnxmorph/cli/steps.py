@@ -48,7 +48,7 @@ def analyzed(
     """
     if bounds is None and structure is not None:
         bounds = structure.bounds
-    shapes = dict(_shape(text) for text in shape or ())
+    shapes = shapes_of(shape)
     with working("Reading the model"):
         from onnxmorph.analysis import analyze
         from onnxmorph.model import files_of
@@ -63,6 +63,11 @@ def analyzed(
             analysis = analysis.with_costs(**latency.costs(analysis, target))
     check_outputs(files_of(analysis.graph), *outputs)
     return analysis
+
+
+def shapes_of(given: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
+    """Input to sizes, from options."""
+    return dict(_shape(text) for text in given or ())
 
 
 def _shape(text: str) -> tuple[str, tuple[int, ...]]:

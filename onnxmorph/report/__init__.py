@@ -10,6 +10,7 @@ from onnxmorph.report.drawing import amount, cost_name, percent, plain, quantity
 from onnxmorph.report.explained import explanation, explanation_document, names, names_document
 from onnxmorph.report.latencies import latency, latency_document
 from onnxmorph.report.results import morphed, morphed_document, verification, verification_document
+from onnxmorph.report.runs import run, run_document, sweep, sweep_document
 
 __all__ = [
     "amount",
@@ -34,7 +35,11 @@ __all__ = [
     "percent",
     "plain",
     "quantity",
+    "run",
+    "run_document",
     "shorten",
+    "sweep",
+    "sweep_document",
     "uncovered",
     "verification",
     "verification_document",

@@ -1,0 +1,1 @@
+"""Train functions, in files as users have them."""
