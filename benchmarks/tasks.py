@@ -169,15 +169,18 @@ def gpt(data: Data) -> nn.Module:
 
 
 class Tagger(nn.Module):
-    """A projection, two layers of LSTM in both directions, and a class for every step."""
+    """A projection, two LSTMs in both directions, and a class for every step.
+
+    They are two modules: in one of two layers PyTorch asks for the same width in both.
+    """
 
     def __init__(self, bands: int, classes: int) -> None:
         super().__init__()
         self.first, self.head = nn.Linear(bands, 96), nn.Linear(2 * 96, classes)
-        self.lstm = nn.LSTM(96, 96, 2, batch_first=True, bidirectional=True)
+        self.lower, self.upper = (nn.LSTM(i, 96, batch_first=True, bidirectional=True) for i in (96, 2 * 96))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.lstm(F.relu(self.first(x)))[0])
+        return self.head(self.upper(self.lower(F.relu(self.first(x)))[0])[0])
 
 
 def lstm(data: Data) -> nn.Module:
