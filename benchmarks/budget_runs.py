@@ -62,11 +62,13 @@ def plot(curves: Rows, path: Path) -> None:
         for budget, rows in budgets.items():
             steps = [int(row["step"]) for row in rows]
             (line,) = above.plot(steps, [float(row["strength"]) or math.nan for row in rows], label=f"{budget} %")
-            below.plot(steps, [float(row["flops"]) for row in rows], line.get_color())
-            below.axhline(int(budget) / 100, color=line.get_color(), linewidth=0.6, linestyle="--")
+            colour = line.get_color()
+            below.plot(steps, [float(row["flops"]) for row in rows], color=colour)
+            below.axhline(int(budget) / 100, color=colour, linewidth=0.6, linestyle="--")
         above.set(title=f"{network}, {data}", yscale="log", ylabel="strength λ")
         below.set(xlabel="step", ylim=(0, 1.05), ylabel="share of FLOPs")
-        above.legend()
+        above.sharex(below)
+    axes[1, 0].legend(*axes[0, 0].get_legend_handles_labels())
     figure.savefig(path, metadata={"Date": None})
 
 
