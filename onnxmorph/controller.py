@@ -21,7 +21,7 @@ from onnxmorph.schedule import Schedule
 from onnxmorph.widths import Grid, keep_best
 
 LIVE = -1  # in Controller.fading
-SLACK = 0.02  # of a limit
+SLACK = 0.005  # of a limit, that may stay unused
 RETURN = 4  # times what a channel is charged: what the loss must give it meanwhile for it to come back
 LATE = 0.95  # of the planned steps
 NARROW = 16  # a group with one in so many of its channels left has nearly vanished
