@@ -11,6 +11,7 @@ import argparse
 import math
 import os
 import sys
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from fnmatch import fnmatch
@@ -89,7 +90,8 @@ class Trained:
 
     def __init__(self, task: Task, data: Data, again: bool) -> None:
         self.task, self.data = task, data
-        path, module = CACHE / f"{task.name}-{data.name}-{STEPS}.pt", self._network()
+        mark = zlib.crc32(data.y.contiguous().numpy().tobytes())  # of the data, which may be others some day
+        path, module = CACHE / f"{task.name}-{data.name}-{mark:08x}-{STEPS}.pt", self._network()
         if again or not path.exists():
             self._train(module, f"{task.name}, seed")
             torch.save(module.state_dict(), path)
