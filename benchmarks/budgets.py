@@ -8,11 +8,11 @@ what is not there stand the digits that come with scikit-learn. Exit code 1 wher
 from __future__ import annotations
 
 import argparse
-import csv
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from fnmatch import fnmatch
 from itertools import pairwise
@@ -24,9 +24,9 @@ import torch
 import torch.nn.functional as F
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 from torch import nn
 
+from benchmarks.budget_runs import POINT, key_of, plot, put, read, show
 from benchmarks.tasks import TASKS, Data, Task
 from benchmarks.timing import RESULTS
 from onnxmorph.adapters.demo.training import pace
@@ -34,7 +34,7 @@ from onnxmorph.adapters.torch import Morph, resize
 from onnxmorph.errors import BudgetError
 
 BUDGETS = (25, 50, 75)  # percent of FLOPs
-STEPS = 600  # of the seed, and of every run
+STEPS = 400  # of the seed, and of every run
 NEAR = 0.01
 EVERY = 5  # steps, in the curves
 TURN = 1.1  # a smaller change of the strength is no turn
@@ -82,12 +82,16 @@ class Run:
     turns: int | None
 
 
+RUN = tuple(field.name for field in fields(Run))
+
+
 class Trained:
     """A task with its seed, which is trained once and kept."""
 
     def __init__(self, task: Task, data: Data, again: bool) -> None:
         self.task, self.data = task, data
-        path, module = CACHE / f"{task.name}-{self.data.name}.pt", self._network()
+        mark = zlib.crc32(data.y.contiguous().numpy().tobytes())  # of the data, which may be others some day
+        path, module = CACHE / f"{task.name}-{data.name}-{mark:08x}-{STEPS}.pt", self._network()
         if again or not path.exists():
             self._train(module, f"{task.name}, seed")
             torch.save(module.state_dict(), path)
@@ -197,78 +201,6 @@ def turns(strengths: Sequence[float]) -> int:
     return found
 
 
-# ---------------------------------------------------------------- what is kept
-
-Rows = list[dict[str, str]]
-Key = tuple[str, str, str]
-KEY = ("network", "data", "budget")
-POINT = (*KEY, "step", "strength", "flops")
-RUN = tuple(field.name for field in fields(Run))
-
-
-def key_of(row: Mapping[str, str]) -> Key:
-    return row["network"], row["data"], row["budget"]
-
-
-def read(path: Path) -> Rows:
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def put(path: Path, columns: Sequence[str], key: Key, new: Sequence[Sequence[object]]) -> None:
-    """Write rows in place of those of the same run, in the order of the tasks."""
-    rows = [list(row.values()) for row in read(path) if key_of(row) != key] + [list(row) for row in new]
-    names, first = [task.name for task in TASKS], [columns.index(name) for name in KEY]
-
-    def order(row: Sequence[object]) -> tuple[int, str, int]:
-        network, data, budget = (str(row[k]) for k in first)
-        return names.index(network), data, int(budget)
-
-    part = path.with_suffix(".part")
-    with part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(sorted(rows, key=order))
-    part.replace(path)
-
-
-def plot(curves: Rows) -> None:
-    """Above the strength of every run, relative to its first; below the FLOPs."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "onnxmorph"
-    from matplotlib import pyplot
-
-    names = list(dict.fromkeys(row["network"] for row in curves))
-    figure, axes = pyplot.subplots(2, len(names), figsize=(3 * len(names), 5), layout="constrained", squeeze=False)
-    for (above, below), name in zip(axes.T, names, strict=True):
-        for budget, colour in zip(BUDGETS, ("C0", "C1", "C2"), strict=True):
-            mine = [row for row in curves if (row["network"], row["budget"]) == (name, str(budget))]
-            steps = [int(row["step"]) for row in mine]
-            above.plot(steps, [float(row["strength"]) or math.nan for row in mine], colour, label=f"{budget} %")
-            below.plot(steps, [float(row["flops"]) for row in mine], colour)
-            below.axhline(budget / 100, color=colour, linewidth=0.6, linestyle="--")
-        above.set(title=name, yscale="log", xlim=(0, STEPS))
-        below.set(xlabel="step", xlim=(0, STEPS), ylim=(0, 1.05))
-    axes[0, 0].set_ylabel("strength λ")
-    axes[1, 0].set_ylabel("share of FLOPs")
-    axes[0, 0].legend()
-    figure.savefig(PLOT, metadata={"Date": None})
-
-
-def show(rows: Rows) -> None:
-    table = Table(title=f"budgets, in {STEPS} steps", title_justify="left")
-    columns = ("network", "budget", "verdict", "used", "met", "seed", "accuracy", "locked", "floor", "turns")
-    for column in columns:
-        table.add_column(column)
-    for row in rows:
-        table.add_row(*(row[column] for column in columns), style=None if row["verdict"] == "met" else "bold red")
-    Console().print(table)
-
-
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.budgets", description=__doc__.partition("\n")[0])
     parser.add_argument("patterns", nargs="*", default=["*"], metavar="NAME@BUDGET", help="which runs; default all")
@@ -295,7 +227,8 @@ def main(arguments: Sequence[str]) -> int:
                 put(FILE, RUN, key, [tuple(asdict(run).values())])  # comes last: then the run is done
         shown += [row for row in read(FILE) if key_of(row) in keys]
     show(shown)
-    plot(read(CURVES))
+    if curves := read(CURVES):
+        plot(curves, PLOT)
     return 0 if all(row["verdict"] == "met" for row in shown) else 1
 
 

@@ -475,7 +475,7 @@ def test_groups_whose_sizes_stand_in_python_code_are_locked_and_the_rest_is_righ
         if group.id not in morph.locked and group.width > 1:
             copies[group.start + 1 : group.start + 1 + group.width // 3 + 1] = 0
     structure = Structure.of(morph.analysis, copies, **morph.structure().provenance)
-    shrunk = onnxmorph.shrink(morph.analysis, structure)
+    shrunk = onnxmorph.shrink(export(module, inputs), structure)
     assert (copies == 0).any()
     small = resize(module, shrunk.structure)
     load_weights(small, shrunk.model)

@@ -176,7 +176,7 @@ def test_half_of_a_network_is_left_and_computes_what_the_onnx_model_does(name: s
     assert 0.4 <= morph.cost["flops"] / morph.analysis.costs["flops"].value(morph.analysis.widths) <= 0.5
     saved = Structure.from_json(morph.structure().to_json())  # as another process has it
     assert saved == morph.structure()
-    small, shrunk = resize(module, saved), onnxmorph.shrink(morph.analysis, saved)
+    small, shrunk = resize(module, saved), onnxmorph.shrink(export(module, inputs), saved)
     load_weights(small, shrunk.model)
     assert_close(output(small, *inputs), run(shrunk.model, *inputs))
     small.train()(*inputs).square().mean().backward()
