@@ -22,6 +22,7 @@ from onnxmorph.widths import Grid, keep_best
 
 LIVE = -1  # in Controller.fading
 SLACK = 0.005  # of a limit, that may stay unused
+GAIN = 0.3  # of the step in log strength that is made at once: single channels that go make it jump
 RETURN = 4  # times what a channel is charged: what the loss must give it meanwhile for it to come back
 LATE = 0.95  # of the planned steps
 NARROW = 16  # a group with one in so many of its channels left has nearly vanished
@@ -54,14 +55,14 @@ class Controller:
     """Steers the strength so that the budget is met at the planned step, and decides which channels go.
 
     A channel of magnitude m, learning rate a and price p loses a·λ·p per step, so it lasts r / λ steps with
-    r = m / (a·p). In the order of r the channels vanish; the exact cost polynomial says how many have to until
-    the next milestone. With r* of the last of these, λ = r* / (steps left) makes it vanish in time. Nothing is
-    tuned: at first λ is what it takes if the loss were flat; where the loss resists, less was done than
-    planned and λ grows, at every step. Scaling magnitudes, learning rates or costs changes nothing. Never do
-    more channels go than the milestone needs.
+    r = m / (a·p). In the order of r the channels vanish; the plan says what the network may cost a window ahead, and
+    the exact cost polynomial how many have to go until then. With r* of the last of these, λ = r* / (steps left) makes
+    it vanish in time. Nothing is tuned: at first λ is what it takes if the loss were flat; where the loss resists,
+    the cost falls behind the plan and λ grows with the delay. Scaling magnitudes, learning rates or costs changes
+    nothing. Never do more channels go than the plan needs.
 
     A channel that went may come back as long as it is heard, where the loss pulls it back harder than it is charged
-    (`RETURN` times, so that noise does not) and the cost stays within the last milestone.
+    (`RETURN` times, so that noise does not) and the cost stays within the plan.
 
     Attributes:
         strength: λ, what the next penalty is multiplied with; 0 once the budget is met.
@@ -118,14 +119,19 @@ class Controller:
         return self._within(self.widths, self.limits)
 
     @property
-    def milestone(self) -> int:
-        """The number of the first milestone that is not reached; the last where all are."""
-        count = len(self.schedule.milestones)
-        return next((k for k in range(count) if not self._within(self.widths, self._planned(k))), count - 1)
+    def progress(self) -> float:
+        """The share of the way to the budget that is done, in log cost; of several limits the least."""
+        done = [
+            np.log(self.full[n] / max(self.analysis.costs[n].value(self.widths), 1))
+            / np.log(self.full[n] / (most or 1))
+            for n, most in self.limits.items()
+            if most < self.full[n]
+        ]
+        return float(min(done, default=1.0))
 
-    def _planned(self, milestone: int) -> Mapping[str, float]:
-        """The limits at a milestone: full · (limit / full)^progress, so that every step is the same factor."""
-        done = self.schedule.progress(milestone)
+    def _planned(self, step: int) -> Mapping[str, float]:
+        """The limits at a step: full · (limit / full)^progress, so that every step is the same factor."""
+        done = self.schedule.progress(step)
         return {
             n: most if done == 1 or most >= self.full[n] else self.full[n] * ((most or 1) / self.full[n]) ** done
             for n, most in self.limits.items()
@@ -136,7 +142,7 @@ class Controller:
         """Whether the budget is met and nothing that went is heard any more."""
         return self.met and not (self.fading > 0).any()
 
-    def aim(self, magnitudes: Floats, rates: Floats, steps: int = 1) -> tuple[Array, Floats]:
+    def aim(self, magnitudes: Floats, rates: Floats, steps: int = 1) -> tuple[Array, Array, Floats]:
         """Set the strength for the coming steps.
 
         Args:
@@ -146,14 +152,16 @@ class Controller:
             steps: how many are taken at once.
 
         Returns:
-            the channels that have to go until the next milestone; r of every channel, ``[channels + 1]``.
+            the channels that are due to go next, those that set the strength; others that go once these are gone, to
+            use up the budget; r of every channel, ``[channels + 1]``.
         """
         lasts = _lasts(magnitudes, rates * self.price)
-        milestone = self.milestone
-        leaving = self._leaving(self._order(lasts), self._planned(milestone))
-        pace = self.schedule.pace(self.step + steps, milestone)
-        self.strength = float(lasts[leaving].max(initial=0.0)) * min(pace, 1 / steps)
-        return leaving, lasts
+        leaving, fillers = self._leaving(self._order(lasts), self._planned(self.schedule.target(self.step + steps)))
+        pace = self.schedule.pace(self.step + steps, self.progress)
+        wanted = float(lasts[leaving].max(initial=0.0)) * min(pace, 1 / steps)
+        steady = self.strength > 0 < wanted and self.step >= self.schedule.warmup
+        self.strength = self.strength ** (1 - GAIN) * wanted**GAIN if steady else wanted
+        return leaving, fillers, lasts
 
     def update(self, magnitudes: Floats, rates: Floats, steps: int = 1) -> tuple[Floats, Floats]:
         """What the penalty does, after the optimizer's steps.
@@ -169,16 +177,16 @@ class Controller:
         """
         factors = np.ones(len(self.fading))
         if not self.met:
-            leaving, lasts = self.aim(magnitudes, rates, steps)
-            self._warn(leaving, rates)
-            factors = shrink_factors(lasts, np.where(np.isfinite(lasts), self.strength * steps, 0.0))
+            leaving, fillers, lasts = self.aim(magnitudes, rates, steps)
+            self._warn(np.append(leaving, fillers), rates)
+            factors = shrink_factors(lasts, np.where(self._charged(lasts), self.strength * steps, 0.0))
             # What would be emptied is not shrunk: it goes, or (others are enough) it stays as it is.
             empty = lasts <= self.strength * steps
             factors = np.where(self.alive & ~empty, factors, 1.0) if self.shrinks else np.ones(len(factors))
             if not self.shrinks:
                 empty |= magnitudes <= gap(magnitudes[self._may])
             if self.step >= self.schedule.warmup:
-                self._remove(leaving[empty[leaving]])
+                self._remove(leaving[empty[leaving]] if not empty[leaving].all() else np.append(leaving, fillers))
             if not self.met:
                 self._take_back(lasts, steps)
         rest = np.ones(len(factors))
@@ -257,11 +265,24 @@ class Controller:
         from_last[by_group] = np.arange(len(owner)) - np.searchsorted(owner[by_group], owner[by_group])
         return order[(from_last >= self.analysis.minimum[owner])[::-1]]
 
-    def _leaving(self, order: Array, limits: Mapping[str, float]) -> Array:
+    def _charged(self, lasts: Floats) -> Mask:
+        """The channels that the penalty shrinks, ``[channels + 1]``.
+
+        Scales shrink all together: norms behind them keep the function, and the loss picks those that it needs. Slices
+        and gates have nothing behind them that makes up for it: there only those shrink that would go by now if the
+        budget had to be met.
+        """
+        charged = np.isfinite(lasts)
+        if not self.lingers.all():
+            last = np.concatenate(self._leaving(self._order(lasts), self.limits))
+            charged &= np.append(self.lingers, False)[self.analysis.group_of] | np.isin(np.arange(len(lasts)), last)
+        return charged
+
+    def _leaving(self, order: Array, limits: Mapping[str, float]) -> tuple[Array, Array]:
         """The first channels of an order, as few as meet the limits; all where that is not enough.
 
         Where the last of them would leave more than `SLACK` of the budget unused, later channels that save less
-        go in its place; where none leaves so little, the one that leaves least.
+        go in its place, and come apart; where none leaves so little, the one that leaves least.
         """
         owner, groups = self.analysis.group_of[order], len(self.widths)
         low, high = 0, len(order)
@@ -272,7 +293,7 @@ class Controller:
         widths = self.widths - np.bincount(owner[:high], minlength=groups)
         used = self._used(widths)
         if not high or used >= 1 - SLACK:
-            return order[:high]
+            return order[:high], order[:0]
         widths[owner[high - 1]] += 1
         base, best, too_much = list(range(high - 1)), list(range(high)), {int(owner[high - 1])}
         for k in range(high, len(order)):
@@ -291,7 +312,7 @@ class Controller:
                 too_much.add(g)
             else:
                 base.append(k)
-        return order[best]
+        return order[best[: high - 1]], order[best[high - 1 :]]
 
     def _used(self, widths: Widths) -> float:
         """The share of the budget that these widths use; of several limits the tightest."""
@@ -304,12 +325,11 @@ class Controller:
             self._refresh()
 
     def _take_back(self, lasts: Floats, steps: int) -> None:
-        """Let channels return that the loss pulls back, those it pulls hardest first, as the last milestone allows."""
+        """Let channels return that the loss pulls back, those it pulls hardest first, as far as the plan allows."""
         pulled = (self.fading > 0) & np.isfinite(lasts) & (lasts > RETURN * self.strength * steps)
         order = np.flatnonzero(pulled)
         order = order[np.argsort(-lasts[order], kind="stable")]
-        milestone, owner = self.milestone, self.analysis.group_of[order]
-        limits = self._planned(milestone - 1) if milestone else self.full
+        owner, limits = self.analysis.group_of[order], self._planned(self.step + steps)
         few, many = 0, len(order)  # as many as are within the limits
         while few < many:
             middle = (few + many + 1) // 2
@@ -321,7 +341,7 @@ class Controller:
             self._refresh()
 
     def _warn(self, leaving: Array, rates: Floats) -> None:
-        """Say what comes: groups that nearly vanish at the next milestone, a budget that cannot be met."""
+        """Say what comes: groups that nearly vanish next, a budget that cannot be met."""
         analysis, groups = self.analysis, self.analysis.groups
         after = self.widths - np.bincount(analysis.group_of[leaving], minlength=len(groups))
         least = np.maximum(analysis.minimum, analysis.widths // NARROW)
@@ -331,8 +351,8 @@ class Controller:
                 f"step {self.step}: group {groups[g].id!r} is about to be left with {after[g]} of its "
                 f"{groups[g].width} channels; min_width or keep in bounds would stop that"
             )
-        milestone, steps = self.milestone, self.schedule.steps
-        on_time = self._within(after, self._planned(milestone)) and self.step < LATE * steps
+        steps = self.schedule.steps
+        on_time = self._within(after, self._planned(self.schedule.target(self.step + 1))) and self.step < LATE * steps
         if self._told[-1] or on_time:
             return
         self._told[-1] = True
