@@ -147,6 +147,8 @@ def _export_graph(module: nn.Module, inputs: tuple[Tensor, ...], dynamic_batch: 
     model: ir.Model = exported.model
     for node in model.graph.all_nodes():  # PyTorch's own graph hangs on this, megabytes of objects
         node.meta.clear()
+        for value in node.outputs:
+            value.meta.clear()
     for value in (*model.graph.inputs, *model.graph.initializers.values()):
         value.meta.clear()
     return model.clone()  # without inputs that were taken out, which the first one still counts
