@@ -33,6 +33,8 @@ from onnxmorph.surgery.verify import relative, run_session
 from onnxmorph.visited import Visited, marked
 from tiny import convnet, mlp, save
 
+pytestmark = pytest.mark.xdist_group("algorithm")  # what takes long to set up is made once
+
 FUNCTIONS = Path(__file__).parent / "functions"
 Capture = pytest.CaptureFixture[str]
 

@@ -21,6 +21,8 @@ from onnxmorph.adapters.demo.recipe import RECIPES, recipe_for
 from onnxmorph.adapters.demo.run import run
 from onnxmorph.errors import OnnxMorphError, OutputError
 
+pytestmark = pytest.mark.xdist_group("demo")  # what takes long to set up is made once
+
 QUICK = replace(RECIPES["digits"], seed_epochs=4, morph_epochs=8, tune_epochs=2, latency_rounds=3)
 SEED = 3
 

@@ -111,7 +111,9 @@ def test_a_step_and_the_loss_term_are_the_reference(how: str, kind: str) -> None
     optimizer.step()  # no gradient: nothing moves
     price = control.price.copy()
     morph.step()
-    thresholds = 0.1 * morph.strength * price
+    charged = control._charged(np.divide(found, 0.1 * price, out=np.full(len(found), np.inf), where=price > 0))
+    thresholds = np.where(charged, 0.1 * morph.strength * price, 0.0)
+    assert charged[1:].all() == (kind == "norm") and charged[1:].any()
     after = {n: t.detach().numpy() for n, t in tensors(module).items()}
     for group in morph.analysis.groups:
         names = [m for m in group.members if morph.analysis.roles.get(m.tensor) == "scale"]

@@ -21,6 +21,8 @@ from onnxmorph.adapters.torch_sharded import held
 from onnxmorph.errors import StructureError, TrainingError
 from onnxmorph.structure import Structure
 
+pytestmark = pytest.mark.xdist_group("sharded")  # what takes long to set up is made once
+
 STEPS = 30
 Build = Callable[..., torch.optim.Optimizer]
 OPTIMIZERS: dict[str, Build] = {

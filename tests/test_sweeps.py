@@ -66,6 +66,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
 
 # What Ray leaves open when it stops, and says of itself when it starts.
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # Ray forks; JAX, where it is loaded, says so
 def test_ray_gives_what_local_processes_do(here: Sweep, net: Path, tmp_path: Path) -> None:
     there = sweep(CHOOSE, net, PLANS, tmp_path / "there", ray="local", cpus=0.5)
     assert not there.failed and here.rows == there.rows
