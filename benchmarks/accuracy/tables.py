@@ -116,7 +116,7 @@ def main() -> None:
         parts.append(f"## {name}\n\n{what}\n\n![accuracy over FLOPs](../{plotted})\n\n{table(rows)}\n")
         if spread_of := widths(name):
             parts.append(f"{spread_of}\n")
-    write_text(DOCS / "evidence.md", "\n".join(parts))
+    write_text("\n".join(parts), DOCS / "evidence.md")
 
 
 if __name__ == "__main__":
