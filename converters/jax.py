@@ -6,7 +6,6 @@ the exported function: what is an argument keeps its value and its place, and be
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ import onnx_ir as ir
 from jax import numpy as jnp
 from onnx_ir.passes import common as passes
 
-from onnxmorph.converters import BUFFERS
+from onnxmorph.converters import record_buffers
 from onnxmorph.errors import ConversionError
 from onnxmorph.model import save
 
@@ -143,7 +142,4 @@ def _settle(model: ir.Model, arrays: dict[str, Any]) -> None:
     passes.RemoveUnusedNodesPass()(model)
     passes.ClearMetadataAndDocStringPass()(model)
     model.ir_version = _IR_VERSION
-    floating = (n for n, v in graph.initializers.items() if v.dtype is not None and v.dtype.is_floating_point())
-    buffers = [name for name in floating if name not in arrays]
-    if buffers:
-        model.metadata_props[BUFFERS] = json.dumps(buffers)
+    record_buffers(model, arrays)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import json
 import logging
 import os
 import re
@@ -26,7 +25,7 @@ from onnx_ir.passes import common as passes
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 from tf2onnx import optimizer, tf_loader, tfonnx
 
-from onnxmorph.converters import BUFFERS
+from onnxmorph.converters import record_buffers
 from onnxmorph.converters.canonical import settle
 from onnxmorph.converters.keras import replaced
 from onnxmorph.errors import ConversionError
@@ -241,7 +240,4 @@ def _settle(model: ir.Model, variables: Mapping[str, tuple[str, Any]], dynamic_b
     passes.ClearMetadataAndDocStringPass()(model)
     passes.RemoveUnusedOpsetsPass()(model)
     model.ir_version = _IR_VERSION
-    floating = (n for n, v in graph.initializers.items() if v.dtype is not None and v.dtype.is_floating_point())
-    buffers = [name for name in floating if name not in names]
-    if buffers:
-        model.metadata_props[BUFFERS] = json.dumps(buffers)
+    record_buffers(model, names)

@@ -22,7 +22,7 @@ from onnx_ir.passes import common as passes
 from onnxscript import optimizer
 from torch import Tensor, nn
 
-from onnxmorph.converters import BUFFERS
+from onnxmorph.converters import record_buffers
 from onnxmorph.errors import ConversionError
 from onnxmorph.model import save
 
@@ -75,11 +75,7 @@ def export(
     tied = {name: first for name, first in first_name.items() if name != first and first in present}
     if tied:
         model.metadata_props[TIED_NAMES] = json.dumps(tied)
-    trained = {first_name.get(name, name) for name, _ in module.named_parameters()}
-    buffers = [name for name, v in present.items() if v.dtype is not None and v.dtype.is_floating_point()]
-    buffers = [name for name in buffers if name not in trained]
-    if buffers:
-        model.metadata_props[BUFFERS] = json.dumps(buffers)
+    record_buffers(model, {first_name.get(name, name) for name, _ in module.named_parameters()})
     if path is not None:
         save(model, path)
     return model
