@@ -339,6 +339,24 @@ def test_finish_meets_the_budget_of_a_loop_that_ended_early() -> None:
 # ---------------------------------------------------------------- the penalty
 
 
+def magnitudes_of(morph: Morph, arrays: dict[str, np.ndarray], norm: str, lasso: str) -> np.ndarray:
+    """Of every channel, from all its slices (or scales) by the dense reference, combined as told for its kind."""
+    analysis, found = morph.analysis, np.zeros(morph.analysis.channels + 1)
+    for group in analysis.groups:
+        by_norm = morph.magnitudes[group.id] == "norm"
+        how = norm if by_norm else lasso
+        for c in range(group.start + 1, group.start + 1 + group.width):
+            slices = []
+            for m in group.members:
+                role, rows = analysis.roles.get(m.tensor), analysis.rows[m.tensor][m.axis]
+                if role == "scale" or (not by_norm and role != "state"):
+                    array = np.moveaxis(arrays[m.tensor], m.axis, 0)
+                    slices += [array[p].ravel() for p in np.flatnonzero((rows == c).any(1))]
+            numbers = np.concatenate(slices) if how == "rms" else np.array([np.linalg.norm(s) for s in slices])
+            found[c] = combine(numbers[None], how)[0]
+    return found
+
+
 @pytest.mark.parametrize(
     ("name", "method", "how"),
     [
@@ -352,18 +370,9 @@ def test_the_loss_term_is_the_numpy_reference(name: str, method: str, how: str) 
     module, inputs = NETS[name]()
     optimizer = torch.optim.SGD(module.parameters(), 0.1)
     morph = Morph(module, inputs, optimizer, "flops=70%", steps=10, method=method)
-    analysis, control = morph.analysis, morph._training.control
-    found = np.zeros(analysis.channels + 1)
+    control = morph._training.control
     arrays = {n: t.detach().numpy().astype(float) for n, t in tensors(module).items()}
-    for group in analysis.groups:
-        norm = morph.magnitudes[group.id] == "norm"
-        for c in range(group.start + 1, group.start + 1 + group.width):
-            slices = []
-            for m in group.members:
-                role, rows = analysis.roles.get(m.tensor), analysis.rows[m.tensor][m.axis]
-                if role == "scale" or (not norm and role != "state"):
-                    slices.append(arrays[m.tensor].compress((rows == c).any(1), m.axis).ravel())
-            found[c] = combine(np.concatenate(slices)[None], how if norm else "rms")[0]
+    found = magnitudes_of(morph, arrays, norm=how, lasso="rms")
     term = morph.loss_term()
     expected = penalty(control.price, found, morph.strength)
     assert expected > 0

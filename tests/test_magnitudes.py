@@ -17,7 +17,7 @@ from onnxmorph.converters.torch import export
 from onnxmorph.errors import StructureError, TrainingError
 from onnxmorph.magnitudes import COMBINATIONS, Slices, Sources, combine
 from onnxmorph.penalty import penalty, proximal
-from test_adapter_torch import assert_close, data, output, perceptron, plain, residual, run, share, train
+from test_adapter_torch import assert_close, data, magnitudes_of, output, perceptron, plain, residual, run, share, train
 
 
 @pytest.fixture(autouse=True)
@@ -77,24 +77,6 @@ def test_slopes_are_the_gradient(how: str) -> None:
     assert not sources.slopes(np.zeros(len(norms)), weights).any()
 
 
-def magnitudes_of(morph: Morph, arrays: dict[str, np.ndarray], how: str) -> np.ndarray:
-    """Of every channel, from all its slices (or scales) by the dense reference."""
-    analysis, found = morph.analysis, np.zeros(morph.analysis.channels + 1)
-    for group in analysis.groups:
-        norm = morph.magnitudes[group.id] == "norm"
-        for c in range(group.start + 1, group.start + 1 + group.width):
-            slices = []
-            for m in group.members:
-                role, rows = analysis.roles.get(m.tensor), analysis.rows[m.tensor][m.axis]
-                if role == "scale" or (not norm and role != "state"):
-                    slices.append(arrays[m.tensor].compress((rows == c).any(1), m.axis).ravel())
-            if how == "rms":
-                found[c] = combine(np.concatenate(slices)[None])[0]
-            else:
-                found[c] = combine(np.array([[np.linalg.norm(s) for s in slices]]), how)[0]
-    return found
-
-
 @pytest.mark.parametrize("how", COMBINATIONS)
 @pytest.mark.parametrize("kind", ["norm", "lasso"])
 def test_a_step_and_the_loss_term_are_the_reference(how: str, kind: str) -> None:
@@ -106,7 +88,7 @@ def test_a_step_and_the_loss_term_are_the_reference(how: str, kind: str) -> None
     optimizer = torch.optim.SGD(module.parameters(), 0.1)
     morph = Morph(module, data(2)[0], optimizer, "flops=50%", steps=50, magnitudes=kind, combine=how)
     before = {n: t.detach().numpy().copy() for n, t in tensors(module).items()}
-    found, control = magnitudes_of(morph, before, how), morph._training.control
+    found, control = magnitudes_of(morph, before, norm=how, lasso=how), morph._training.control
     assert float(morph.loss_term().detach()) == pytest.approx(penalty(control.price, found, morph.strength), rel=1e-5)
     optimizer.step()  # no gradient: nothing moves
     price = control.price.copy()
