@@ -179,11 +179,11 @@ class Controller:
         if not self.met:
             leaving, fillers, lasts = self.aim(magnitudes, rates, steps)
             self._warn(np.append(leaving, fillers), rates)
-            factors = shrink_factors(lasts, np.where(self._charged(lasts), self.strength * steps, 0.0))
-            # What would be emptied is not shrunk: it goes, or (others are enough) it stays as it is.
             empty = lasts <= self.strength * steps
-            factors = np.where(self.alive & ~empty, factors, 1.0) if self.shrinks else np.ones(len(factors))
-            if not self.shrinks:
+            if self.shrinks:  # but what would be emptied: it goes, or (others are enough) it stays as it is
+                shrunk = self.alive & ~empty & self._charged(lasts)
+                factors = shrink_factors(lasts, np.where(shrunk, self.strength * steps, 0.0))
+            else:
                 empty |= magnitudes <= gap(magnitudes[self._may])
             if self.step >= self.schedule.warmup:
                 self._remove(leaving[empty[leaving]] if not empty[leaving].all() else np.append(leaving, fillers))
