@@ -15,6 +15,8 @@ OnnxMorphError            a stable ``code`` and one sentence that says what to d
 └── OutputError           a result could not be written
 """
 
+from typing import Any
+
 
 class OnnxMorphError(Exception):
     """Base of the tree; ``code`` is stable across releases, the message is not."""
@@ -22,6 +24,10 @@ class OnnxMorphError(Exception):
     def __init__(self, message: str, *, code: str) -> None:
         super().__init__(message)
         self.code = code
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As it is, for another process: pickle alone would give `__init__` the message and nothing else."""
+        return type(self).__new__, (type(self), *self.args), self.__dict__
 
 
 class ModelError(OnnxMorphError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import pickle
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import onnxmorph
+from onnxmorph.errors import TopologyError
 
 ROOT = Path(onnxmorph.__file__).parents[1]
 DOCUMENT = ROOT / "docs" / "diagnostics.md"
@@ -77,3 +79,10 @@ def test_every_row_says_what_it_means_and_what_to_do() -> None:
 )
 def test_codes_are_found_wherever_they_are_stated(source: str, found: set[str]) -> None:
     assert set(written(ast.parse(source))) == found
+
+
+def test_errors_reach_another_process_whole() -> None:
+    error = TopologyError("what to do", code="topology", groups=("a", "b"))
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is TopologyError
+    assert (str(again), again.code, again.groups) == ("what to do", "topology", ("a", "b"))
