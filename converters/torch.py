@@ -32,6 +32,7 @@ TIED_NAMES = "onnxmorph.tied_names"
 # Written explicitly: newer defaults of the exporter may be ahead of the installed ONNX Runtime.
 _OPSET = 20
 _IR_VERSION = 10
+_BATCH = 65535  # the most that BatchNorm takes on a GPU: torch.export refuses a size that is freer than an operation
 
 
 def export(
@@ -101,7 +102,7 @@ def _batched(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 
 def _export_graph(module: nn.Module, inputs: tuple[Tensor, ...], dynamic_batch: bool) -> ir.Model:
-    batch = torch.export.Dim("batch")
+    batch = torch.export.Dim("batch", max=_BATCH)
     shapes: tuple[object, ...] | None = tuple({0: batch} for _ in inputs) if dynamic_batch else None
     kinds = {p.kind for p in inspect.signature(module.forward).parameters.values()}
     if shapes is not None and inspect.Parameter.VAR_POSITIONAL in kinds:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,7 +52,7 @@ class Probe:
 
     def forward(self, module: nn.Module) -> Outputs:
         """What a module says to the inputs."""
-        with torch.no_grad(), warnings.catch_warnings():
+        with torch.no_grad(), warnings.catch_warnings(), _float32():
             warnings.simplefilter("ignore")
             return _flat(module(*self.inputs))
 
@@ -82,6 +83,18 @@ class Probe:
         )
         feeds = {i.name: x.detach().cpu().numpy() for i, x in zip(session.get_inputs(), self.inputs, strict=True)}
         return [np.asarray(o) for o in session.run(None, feeds)]
+
+
+@contextmanager
+def _float32() -> Iterator[None]:
+    """A GPU may round what it multiplies to 10 bits (TF32), and that is too coarse to compare."""
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
 
 
 def _flat(output: object) -> Outputs:
