@@ -15,10 +15,11 @@ from onnxmorph.axes import Array, Floats, Mask
 from onnxmorph.budget import Budget, out_of_reach
 from onnxmorph.errors import StructureError
 from onnxmorph.knapsack import Knapsack
-from onnxmorph.penalty import prices, shrink_factors
+from onnxmorph.penalty import mean_one, prices, shrink_factors
 from onnxmorph.polynomial import Widths
 from onnxmorph.schedule import Schedule
 from onnxmorph.widths import Grid, keep_best
+from onnxmorph.worth import weights, worth
 
 LIVE = -1  # in Controller.fading
 SLACK = 0.005  # of a limit, that may stay unused
@@ -54,19 +55,20 @@ def _lasts(magnitudes: Floats, speed: Floats) -> Floats:
 class Controller:
     """Steers the strength so that the budget is met at the planned step, and decides which channels go.
 
-    A channel of magnitude m, learning rate a and price p loses a·λ·p per step, so it lasts r / λ steps with
-    r = m / (a·p). In the order of r the channels vanish; the plan says what the network may cost a window ahead, and
-    the exact cost polynomial how many have to go until then. With r* of the last of these, λ = r* / (steps left) makes
-    it vanish in time. Nothing is tuned: at first λ is what it takes if the loss were flat; where the loss resists,
-    the cost falls behind the plan and λ grows with the delay. Scaling magnitudes, learning rates or costs changes
-    nothing. Never do more channels go than the plan needs.
+    Channels go in the order of what they are worth (`worth`) over what they cost. A unit of magnitude is charged the
+    price p of its group: its part of the marginal cost, over what it is worth while few go. So a channel of magnitude
+    m and learning rate a loses a·λ·p per step, and lasts r / λ steps with r = m / (a·p). The plan says what the
+    network may cost a window ahead, and the exact cost polynomial how many have to go until then. With r* of the one
+    of these that lasts longest, λ = r* / (steps left) makes it vanish in time. Nothing is tuned: at first λ is what it
+    takes if the loss were flat; where the loss resists, the cost falls behind the plan and λ grows with the delay.
+    Scaling magnitudes, learning rates or costs changes nothing. Never do more channels go than the plan needs.
 
     A channel that went may come back as long as it is heard, where the loss pulls it back harder than it is charged
     (`RETURN` times, so that noise does not) and the cost stays within the plan.
 
     Attributes:
         strength: λ, what the next penalty is multiplied with; 0 once the budget is met.
-        price: per channel, ``[channels + 1]``, of mean 1 over live channels that may go.
+        price: of a unit of magnitude, ``[channels + 1]``, of mean 1 over live channels that may go.
         fading: per channel: -1 alive, k > 0 gone but heard for k more steps, 0 dead.
         returned: how many channels came back.
         warnings: what a user should know before it happens; whoever shows them empties the list.
@@ -97,6 +99,7 @@ class Controller:
         self.analysis, self.budget, self.schedule, self.shrinks = analysis, budget, schedule, shrinks
         self.limits = budget.absolute(analysis)
         self.full = {name: analysis.costs[name].value(analysis.widths) for name in self.limits}
+        self.weight = weights(analysis)
         self.prunable, self.lingers = prunable & (analysis.widths > analysis.minimum), lingers
         smallest = np.where(self.prunable, analysis.minimum, analysis.widths)
         if not budget.met(analysis, smallest):
@@ -155,8 +158,11 @@ class Controller:
             the channels that are due to go next, those that set the strength; others that go once these are gone, to
             use up the budget; r of every channel, ``[channels + 1]``.
         """
+        if self.shrinks:
+            self.price = self._of_channels(self._relative(magnitudes))
         lasts = _lasts(magnitudes, rates * self.price)
-        leaving, fillers = self._leaving(self._order(lasts), self._planned(self.schedule.target(self.step + steps)))
+        self._first = self._order(_lasts(self._worth(magnitudes), rates * self._of_channels(self._marginal)))
+        leaving, fillers = self._leaving(self._first, self._planned(self.schedule.target(self.step + steps)))
         pace = self.schedule.pace(self.step + steps, self.progress)
         wanted = float(lasts[leaving].max(initial=0.0)) * min(pace, 1 / steps)
         steady = self.strength > 0 < wanted and self.step >= self.schedule.warmup
@@ -208,13 +214,13 @@ class Controller:
         """
         if not self.met:
             mean = float(rates[rates > 0].mean()) if (rates > 0).any() else 1.0
-            worth = np.where(self.alive, magnitudes / np.where(rates > 0, rates, mean), 0.0)
+            each = np.where(self.alive, self._worth(magnitudes) / np.where(rates > 0, rates, mean), 0.0)
             low = np.where(self.prunable, np.minimum(self.analysis.minimum, self.widths), self.widths)
             grid = Grid(np.ones_like(self.widths), low, self.widths)
-            choice = Knapsack.of(self.analysis, worth, self.budget, grid)
+            choice = Knapsack.of(self.analysis, each, self.budget, grid)
             widths = choice.descend()
             widths = choice.improve(widths if choice.fits(widths) else low)
-            stays = keep_best(self.analysis, np.where(self.alive, worth, -1.0), widths) > 0
+            stays = keep_best(self.analysis, np.where(self.alive, each, -1.0), widths) > 0
             self._remove(np.flatnonzero(self.alive & ~stays))
         self.fading[~self.alive] = 0
         self.strength = 0.0
@@ -243,8 +249,24 @@ class Controller:
         """Widths and prices of the live set."""
         owner = self.analysis.group_of[1:][self.alive[1:]]
         self.widths: Widths = np.bincount(owner, minlength=len(self.analysis.groups)).astype(np.int64)
-        per_group = prices(self.analysis, self.limits, self.widths, self.prunable)
-        self.price: Floats = np.append(per_group, 0.0)[self.analysis.group_of]  # group -1: channel 0
+        self._marginal = prices(self.analysis, self.limits, self.widths, self.prunable)
+        self.price = self._of_channels(self._marginal)
+
+    def _of_channels(self, each: Floats) -> Floats:
+        """``[groups] -> [channels + 1]``; channel 0 has 0."""
+        return np.append(each, 0.0)[self.analysis.group_of]
+
+    def _relative(self, magnitudes: Floats) -> Floats:
+        """Prices of a magnitude as a share of what its group says, times the weight of the group, ``[groups]``."""
+        owner = self.analysis.group_of[self.alive]
+        total = np.bincount(owner[1:], magnitudes[self.alive][1:], len(self.weight))
+        charged = self._marginal > 0
+        each = np.divide(self._marginal * total, self.weight, out=np.zeros_like(total), where=charged)
+        return mean_one(each, np.where(self.prunable, self.widths, 0))
+
+    def _worth(self, magnitudes: Floats) -> Floats:
+        """What channels are worth, ``[channels + 1]``; to the published penalty it is what they say."""
+        return worth(self.analysis, magnitudes, self.alive, self.weight) if self.shrinks else magnitudes
 
     def _within(self, widths: Widths, limits: Mapping[str, float]) -> bool:
         return all(self.analysis.costs[name].value(widths) <= most for name, most in limits.items())
@@ -274,7 +296,7 @@ class Controller:
         """
         charged = np.isfinite(lasts)
         if not self.lingers.all():
-            last = np.concatenate(self._leaving(self._order(lasts), self.limits))
+            last = np.concatenate(self._leaving(self._first, self.limits))
             charged &= np.append(self.lingers, False)[self.analysis.group_of] | np.isin(np.arange(len(lasts)), last)
         return charged
 

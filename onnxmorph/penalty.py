@@ -36,11 +36,12 @@ def prices(analysis: Analysis, limits: Mapping[str, Number], widths: Widths, pru
         cost = analysis.costs[name].value(widths)
         if cost > most:
             each = np.where(prunable, analysis.costs[name].gradient(widths), 0).astype(float)
-            total += np.log(cost / (most or 1)) * _mean_one(each, live)
-    return _mean_one(total, live)
+            total += np.log(cost / (most or 1)) * mean_one(each, live)
+    return mean_one(total, live)
 
 
-def _mean_one(values: Floats, weights: Widths) -> Floats:
+def mean_one(values: Floats, weights: Widths) -> Floats:
+    """Values, ``[groups]``, divided by their mean where each counts ``weights`` times, ``[groups]``."""
     mean = float(values @ weights) / max(int(weights.sum()), 1)
     return values / mean if mean > 0 else np.zeros_like(values)
 

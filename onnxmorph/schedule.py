@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-FIRST, LAST = 0.30, 0.85  # of the planned steps: when the first channels are due, and the last
+FIRST, LAST = 0.70, 0.90  # of the planned steps: when the first channels are due, and the last
 AT_FIRST = 1 / 12  # of the way
 WINDOW, SHORT = 0.05, 0.05  # of the planned steps
 
@@ -14,8 +14,8 @@ class Schedule:
     """When what should be reached, in optimizer steps.
 
     The strength ramps up until ``warmup``; no channel goes before. A twelfth of the way, in log cost, is due at
-    ``first``, the rest evenly until ``last``. The first is late: until then the scales shrink together, and the
-    weights behind them make up for it; only near zero does the loss tell channels apart. A channel whose scale is gone
+    ``first``, the rest evenly until ``last``. The first is late: the longer all channels have learnt, the better what
+    they say tells which are needed, and the better the weights of those that stay. A channel whose scale is gone
     says what it still says ``fade`` steps longer, and ever less of it. Aimed at is what is due ``window`` steps later.
     """
 
@@ -41,7 +41,7 @@ class Schedule:
     def progress(self, step: float) -> float:
         """The share of the way, in log cost, that is due at a step.
 
-        >>> [round(Schedule.of(100).progress(step), 3) for step in (29, 30, 85, 100)]
+        >>> [round(Schedule.of(100).progress(step), 3) for step in (69, 70, 90, 100)]
         [0.0, 0.083, 1.0, 1.0]
         """
         if step < self.first:

@@ -149,9 +149,9 @@ def test_a_killed_and_resumed_training_gives_the_same() -> None:
         return model.get_weights(), morph
 
     whole, uninterrupted = run(None, None, 0, 30)
-    part, before = run(None, None, 0, 17)
+    part, before = run(None, None, 0, 24)
     assert min(before.widths.values()) < 8 and not before.done
-    resumed, after = run(part, json.dumps(before.state_dict()), 17, 30)
+    resumed, after = run(part, json.dumps(before.state_dict()), 24, 30)
     assert after.structure() == uninterrupted.structure()
     for ours, theirs in zip(resumed, whole, strict=True):
         np.testing.assert_array_equal(ours, theirs)

@@ -144,9 +144,12 @@ def shrunk_by_branch(method: str) -> tuple[Useless, Morph, list[float]]:
 
 
 def test_trap_1_under_adam_useless_channels_shrink_in_the_order_of_their_cost() -> None:
+    """That is 10 : 1 from branch to branch, over what the branches are worth, parameters included."""
     module, morph, gone = shrunk_by_branch("proximal")
-    for dear, cheap in itertools.pairwise(gone):
-        assert dear / cheap == pytest.approx(10, rel=0.05)
+    weight = morph._training.control.weight
+    assert np.diff(weight).max() < 0
+    for (dear, cheap), (worth, less) in zip(itertools.pairwise(gone), itertools.pairwise(weight), strict=True):
+        assert dear / cheap == pytest.approx(10 * less / worth, rel=0.1)
     assert morph.done
     dead = [int((b[1].weight == 0).sum()) for b in module.branches]
     assert dead[0] >= 8
@@ -542,12 +545,12 @@ def test_killed_and_resumed_gives_the_same_structure() -> None:
         return module, optimizer, Morph(module, data(2)[0], optimizer, "flops=50%", steps=60)
 
     module, optimizer, morph = start()
-    train(module, optimizer, morph, 35)
+    train(module, optimizer, morph, 48)
     assert 0.5 < share(morph) < 1
     file = io.BytesIO()
     torch.save({"m": module.state_dict(), "o": optimizer.state_dict(), "morph": morph.state_dict()}, file)
     rng = torch.get_rng_state()
-    train(module, optimizer, morph, 25)
+    train(module, optimizer, morph, 12)
     again, optimizer2, resumed = start()
     file.seek(0)
     state = torch.load(file, weights_only=True)
@@ -555,7 +558,7 @@ def test_killed_and_resumed_gives_the_same_structure() -> None:
     optimizer2.load_state_dict(state["o"])
     resumed.load_state_dict(state["morph"])
     torch.set_rng_state(rng)
-    train(again, optimizer2, resumed, 25)
+    train(again, optimizer2, resumed, 12)
     assert morph.done
     assert resumed.structure() == morph.structure()
     assert all(

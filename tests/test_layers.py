@@ -34,7 +34,7 @@ analysis
 quantised
 budget structure importance graphs latency
 widths
-search knapsack magnitudes schedule
+search knapsack magnitudes schedule worth
 penalty
 controller
 surgery ties

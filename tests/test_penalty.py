@@ -18,6 +18,7 @@ from onnxmorph.magnitudes import combine
 from onnxmorph.penalty import penalty, prices, proximal
 from onnxmorph.polynomial import Polynomial
 from onnxmorph.schedule import Schedule
+from onnxmorph.worth import weights, worth
 
 
 @dataclass
@@ -164,7 +165,7 @@ def test_no_scale_enters(unit: int, scale: float, rate: float) -> None:
 
 def test_resistance_raises_the_strength() -> None:
     weak, strong = (max(train(controller(Toy()), magnitudes(Toy()), 100, pull=p)) for p in (0.0, 0.05))
-    assert strong > 1.5 * weak
+    assert strong > 1.25 * weak
 
 
 def test_nothing_goes_while_the_strength_ramps_up_and_one_channel_of_a_group_always_stays() -> None:
@@ -291,7 +292,7 @@ def test_several_steps_at_once_reach_what_single_steps_reach() -> None:
 def test_a_group_that_nearly_vanishes_is_told_before() -> None:
     toy = Toy(width=(16, 24, 64))
     control, m = controller(toy, "flops=20%"), magnitudes(toy)
-    m[toy.group_of == 0] *= 1e-3  # worth next to nothing
+    m[2:17] *= 1e-3  # one channel says it all
     warned = None
     while not control.met:
         m *= control.update(m, np.full(len(m), 0.1))[0]
@@ -366,8 +367,10 @@ def test_finish_keeps_what_is_worth_most_together(rate: float) -> None:
     m = magnitudes(toy)
     already = np.array([3, 70, 180])
     control._remove(already)
-    in_order = np.concatenate(control._leaving(control._order(m / control.price.clip(1e-9)), control.limits))
-    plain = m[1:].sum() - m[[*already, *in_order]].sum()
+    each = worth(toy, m, control.alive, weights(toy))
+    control.aim(m, np.ones(len(m)))
+    in_order = np.concatenate(control._leaving(control._first, control.limits))
+    plain = each[control.alive][1:].sum() - each[in_order].sum()
     control.finish(m, np.full(len(m), rate))
     assert control.done and not control.alive[already].any()
     alive, gone = control.alive, ~control.alive
@@ -375,7 +378,7 @@ def test_finish_keeps_what_is_worth_most_together(rate: float) -> None:
     for g in range(3):
         own = toy.group_of == g
         assert m[own & gone].max(initial=0.0) <= m[own & alive].min()
-    assert m[1:][alive[1:]].sum() >= plain
+    assert each[alive][1:].sum() >= plain
     left = control.limits["flops"] - toy.costs["flops"].value(control.widths)
     assert toy.costs["flops"].gradient(control.widths)[control.widths < toy.widths].min() > left
 

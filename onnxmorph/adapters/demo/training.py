@@ -101,16 +101,18 @@ def pace(step: int, steps: int) -> float:
 
 def _augmented(x: Tensor, recipe: Recipe, background: Tensor, rng: torch.Generator) -> Tensor:
     """Every image shifted by its own random offset, and mirrored or not, ``[n, channels, h, w]``."""
-    (n, channels, height, width), reach = x.shape, recipe.shift
+    (n, channels, height, width), reach, device = x.shape, recipe.shift, x.device
     if reach:
         padded = background.view(1, -1, 1, 1).repeat(n, 1, height + 2 * reach, width + 2 * reach)
         padded[:, :, reach:-reach, reach:-reach] = x
-        down, right = torch.randint(2 * reach + 1, (2, n, 1, 1, 1), generator=rng)
-        rows, columns = torch.arange(height).view(1, 1, -1, 1), torch.arange(width).view(1, 1, 1, -1)
-        image, channel = torch.arange(n).view(-1, 1, 1, 1), torch.arange(channels).view(1, -1, 1, 1)
+        down, right = torch.randint(2 * reach + 1, (2, n, 1, 1, 1), generator=rng, device=device)
+        image, channel, rows, columns = (
+            torch.arange(size, device=device).view([-1 if d == axis else 1 for d in range(4)])
+            for axis, size in enumerate((n, channels, height, width))
+        )
         x = padded[image, channel, down + rows, right + columns]
     if recipe.flip:
-        mirrored = torch.rand(n, 1, 1, 1, generator=rng) < 0.5
+        mirrored = torch.rand(n, 1, 1, 1, generator=rng, device=device) < 0.5
         x = torch.where(mirrored, x.flip(3), x)
     return x
 
