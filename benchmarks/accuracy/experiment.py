@@ -26,7 +26,7 @@ class Recipe:
     shift: int = 4
     flip: bool = True
     shrink_images: int = 1  # so many pixels become one, each way
-    threads: int = 1
+    threads: int = 1  # where there is no GPU
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Method:
     name: str
     kind: str  # width, morph, scratch, torch-pruning
     target: str
+    networks: tuple[str, ...] = ()  # only these of the experiment's; all where there are none
+    seeds: tuple[int, ...] = ()  # likewise
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -51,10 +53,15 @@ class Run:
     def key(self) -> str:
         return f"{self.network} {self.method.name} {self.method.target} {self.seed}".replace("=", "").replace("%", "")
 
+    @property
+    def file(self) -> str:
+        return self.key.replace(",", "").replace(" ", "_")
+
 
 @dataclass(frozen=True)
 class Experiment:
     name: str
+    about: str  # what it is to show
     recipe: Recipe
     networks: tuple[str, ...]
     seeds: tuple[int, ...]
@@ -64,8 +71,9 @@ class Experiment:
         """Seeds last, so that a half-done experiment has all methods."""
         for seed in self.seeds:
             for network in self.networks:
-                for method in self.methods:
-                    yield Run(network, method, seed)
+                for m in self.methods:
+                    if network in (m.networks or self.networks) and seed in (m.seeds or self.seeds):
+                        yield Run(network, m, seed)
 
 
 def read(name: str) -> Experiment:
@@ -76,5 +84,7 @@ def read(name: str) -> Experiment:
     for table in found["methods"]:
         targets = [table["target"]] if isinstance(table["target"], str) else table["target"]
         options = {k: v for k, v in table.items() if k not in own}
-        methods += [Method(table["name"], table["kind"], target, options) for target in targets]
-    return Experiment(name, Recipe(**found["recipe"]), tuple(found["networks"]), tuple(found["seeds"]), tuple(methods))
+        only = tuple(table.get("networks", ())), tuple(table.get("seeds", ()))
+        methods += [Method(table["name"], table["kind"], target, *only, options) for target in targets]
+    networks, seeds = tuple(found["networks"]), tuple(found["seeds"])
+    return Experiment(name, found["about"].strip(), Recipe(**found["recipe"]), networks, seeds, tuple(methods))

@@ -20,6 +20,8 @@ from onnxmorph.adapters.demo.training import _augmented, pace
 from onnxmorph.adapters.torch import Morph
 
 CACHE = Path(os.environ.get("ONNXMORPH_CACHE", "out/accuracy"))
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+LAYOUT = torch.channels_last if DEVICE.type == "cuda" else torch.contiguous_format
 
 
 @dataclass
@@ -37,16 +39,16 @@ class Data:
 
 
 def data_of(recipe: Recipe, path: Path | None) -> Data:
-    """The images of a recipe, decoded once into an ignored folder."""
+    """The images of a recipe on the device, decoded once into an ignored folder."""
     CACHE.mkdir(parents=True, exist_ok=True)
     wanted: Any = SimpleNamespace(data=recipe.data, train_images=recipe.train_images, test_images=recipe.test_images)
     images: Images = read_images(wanted, path if recipe.data == "cifar10" else None, CACHE)
 
     def small(x: Any) -> Tensor:
-        tensor = torch.from_numpy(x)
+        tensor = torch.from_numpy(x).to(DEVICE)
         return F.avg_pool2d(tensor, recipe.shrink_images) if recipe.shrink_images > 1 else tensor
 
-    labels = torch.from_numpy(images.train_labels), torch.from_numpy(images.test_labels)
+    labels = [torch.from_numpy(y).to(DEVICE) for y in (images.train_labels, images.test_labels)]
     return Data(small(images.train), labels[0], small(images.test), labels[1])
 
 
@@ -57,13 +59,14 @@ def new_optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def accuracy(module: nn.Module, data: Data, batch: int = 500) -> float:
+    """On the test images, in float32."""
     module.eval()
     with torch.no_grad():
         right = sum(
-            int((module(x).argmax(1) == y).sum())
+            (module(x).argmax(1) == y).sum()
             for x, y in zip(data.test.split(batch), data.test_labels.split(batch), strict=True)
         )
-    return right / len(data.test)
+    return int(right) / len(data.test)
 
 
 class Fit:
@@ -71,7 +74,7 @@ class Fit:
 
     def __init__(self, recipe: Recipe, data: Data, seed: int, curve: Path) -> None:
         self.recipe, self.data = recipe, data
-        self.rng = torch.Generator().manual_seed(seed)
+        self.rng = torch.Generator(DEVICE).manual_seed(seed)
         self.epoch, self.curve, self.rows = 0, curve, list[dict[str, float]]()
         self.before = 0  # epochs of another training that this one needed
 
@@ -84,7 +87,7 @@ class Fit:
         optimizer: torch.optim.Optimizer,
         epochs: int,
         morph: Morph | None = None,
-        before_step: Callable[[nn.Module], None] | None = None,
+        before_step: Callable[[], None] | None = None,
     ) -> None:
         """So many epochs further.
 
@@ -97,26 +100,31 @@ class Fit:
         """
         recipe, whole = self.recipe, self.steps(self.recipe.epochs)
         x, y = self.data.train, self.data.train_labels
-        background = x.amin((0, 2, 3)) if recipe.data == "digits" else torch.zeros(x.shape[1])
+        background = x.amin((0, 2, 3)) if recipe.data == "digits" else x.new_zeros(x.shape[1])
         augmentation: Any = recipe
         for _ in range(epochs):
             module.train()
-            order, losses = torch.randperm(len(x), generator=self.rng), []
+            order, losses = torch.randperm(len(x), generator=self.rng, device=DEVICE), list[Tensor]()
             batches = order[: len(x) // recipe.batch * recipe.batch].split(recipe.batch)
             for k, chosen in enumerate(batches):
                 for group in optimizer.param_groups:
                     group["lr"] = recipe.rate * pace(self.epoch * len(batches) + k, whole)
-                loss = F.cross_entropy(module(_augmented(x[chosen], augmentation, background, self.rng)), y[chosen])
-                losses.append(loss.item())
+                images = _augmented(x[chosen], augmentation, background, self.rng).contiguous(memory_format=LAYOUT)
+                loss = F.cross_entropy(module(images), y[chosen])
+                losses.append(loss.detach())
                 optimizer.zero_grad()
                 (loss + morph.loss_term() if morph is not None and morph.method == "loss" else loss).backward()
                 if before_step is not None:
-                    before_step(module)
+                    before_step()
                 optimizer.step()
                 if morph is not None:
                     morph.step()
             self.epoch += 1
-            row = {"epoch": self.epoch, "loss": sum(losses) / len(losses), "accuracy": accuracy(module, self.data)}
+            row = {
+                "epoch": self.epoch,
+                "loss": float(torch.stack(losses).mean()),
+                "accuracy": accuracy(module, self.data),
+            }
             if morph is not None:
                 row |= {"flops": morph.cost["flops"], "params": morph.cost["params"], "strength": morph.strength}
             self.rows.append(row)

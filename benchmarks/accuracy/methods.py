@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
+from itertools import islice
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
-import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import nn
 
+from benchmarks.accuracy.ablations import ablated
 from benchmarks.accuracy.experiment import Method, Recipe
-from benchmarks.accuracy.fitting import Fit, new_optimizer
-from onnxmorph import scale
-from onnxmorph.adapters.torch import Morph, load_weights, resize
-from onnxmorph.analysis import analyze
+from benchmarks.accuracy.fitting import DEVICE, LAYOUT, Fit, new_optimizer
+from onnxmorph import scale, shrink
+from onnxmorph.adapters.torch import Morph, gradients, load_weights, resize, resize_optimizer
+from onnxmorph.analysis import Analysis, analyze
 from onnxmorph.budget import Budget
 from onnxmorph.converters.torch import export
-from onnxmorph.penalty import _mean_one
-from onnxmorph.structure import Structure
+from onnxmorph.graph import Graph
 from onnxmorph.surgery import expand
 
-Trained = tuple[nn.Module, Structure | None]
+
+def exported(module: nn.Module, fit: Fit) -> Graph:
+    """The module as it stands, without the device that it is on."""
+    return export(copy.deepcopy(module).cpu().eval(), (fit.data.test[:2].cpu(),))
 
 
-def costs(module: nn.Module, inputs: torch.Tensor) -> Mapping[str, float]:
-    """Counted anew from the module as it stands."""
-    return analyze(export(copy.deepcopy(module).eval(), (inputs,))).count()
+def widths_of(module: nn.Module, analysis: Analysis) -> NDArray[np.int64]:
+    """The widths that a smaller form of an analysed module has, ``[groups]``; groups are named after an axis."""
+    sizes = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    places = [group.id.rpartition(":") for group in analysis.groups]
+    return np.array([sizes[name][int(axis)] for name, _, axis in places])
+
+
+def placed(module: nn.Module) -> nn.Module:
+    """On the device, with its weights laid out as convolutions there want them."""
+    return module.to(DEVICE, memory_format=LAYOUT)
 
 
 def fresh(module: nn.Module) -> nn.Module:
@@ -39,70 +50,74 @@ def fresh(module: nn.Module) -> nn.Module:
     return module
 
 
-def width(module: nn.Module, method: Method, recipe: Recipe, fit: Fit) -> Trained:
+def width(module: nn.Module, method: Method, recipe: Recipe, fit: Fit) -> nn.Module:
     """All widths times one number, trained from scratch."""
-    structure = None
     if method.target != "flops=100%":
-        inputs = fit.data.test[:2]
         round_to = method.options.get("round_to", 1)
-        structure = scale(export(copy.deepcopy(module).eval(), (inputs,)), method.target, round_to=round_to).structure
-        module = fresh(resize(module, structure))
+        structure = scale(exported(module, fit), method.target, round_to=round_to).structure
+        module = placed(fresh(resize(module, structure)))
     fit.go(module, new_optimizer(module, recipe), recipe.epochs)
-    return module, structure
+    return module
 
 
-@contextmanager
-def prices(how: str):
-    """All channels cost the same, for the ablation; or what they cost."""
-    if how == "real":
-        yield
-        return
+def morph(module: nn.Module, method: Method, recipe: Recipe, fit: Fit) -> nn.Module:
+    """The penalty over the first part of the epochs, then the small network trains on; widened again where asked.
 
-    def equal(analysis: Any, limits: Any, widths: Any, prunable: Any) -> Any:
-        return _mean_one(np.where(prunable, 1.0, 0.0), np.where(prunable, widths, 0))
-
-    with patch("onnxmorph.controller.prices", equal):
-        yield
-
-
-def morph(module: nn.Module, method: Method, recipe: Recipe, fit: Fit) -> Trained:
-    """The penalty over the first part of the epochs, then the small network trains on; widened again where asked."""
+    Several rounds share the epochs of the first part; each shrinks what the one before has widened.
+    """
     options = dict(method.options)
-    until, first = options.pop("until", 0.6), options.pop("first", 0.0)
-    growth, init, how = options.pop("expand", None), options.pop("init", "preserve"), options.pop("prices", "real")
-    inputs, used = fit.data.test[:2], 0
+    until, first, rounds = options.pop("until", 0.6), options.pop("first", 0.0), options.pop("rounds", 1)
+    growth, init, exact = options.pop("expand", None), options.pop("init", "preserve"), options.pop("exact", False)
     optimizer = new_optimizer(module, recipe)
-    if first:
-        used = round(first * recipe.epochs)
-        fit.go(module, optimizer, used)
-    epochs = round((until - first) * recipe.epochs)
-    with prices(how):
-        found = Morph(module, inputs, optimizer, method.target, steps=fit.steps(epochs), **options)
-        fit.go(module, optimizer, epochs, found)
-        found.finish()
-    used, structure = used + epochs, found.structure()
-    if growth:
-        wide = expand(export(copy.deepcopy(module).eval(), (inputs,)), structure, growth, init=init)
-        structure = wide.structure
-        module = resize(module, structure)
-        load_weights(module, wide.model)
-    else:
-        module = resize(module, structure)
-    optimizer = new_optimizer(module, recipe)
-    fit.go(module, optimizer, recipe.epochs - used)
-    return module, structure
+    fit.go(module, optimizer, round(first * recipe.epochs))
+    with ablated(options):
+        for n in range(rounds):
+            epochs = round((first + (until - first) * (n + 1) / rounds) * recipe.epochs) - fit.epoch
+            found = Morph(module, fit.data.test[:2], optimizer, method.target, steps=fit.steps(epochs), **options)
+            fit.go(module, optimizer, epochs, found)
+            found.finish()
+            structure = found.structure()
+            if growth:
+                wide = expand(exported(module, fit), structure, growth, init=init, exact=exact)
+                structure = wide.structure
+                module = placed(resize(module, structure))
+                load_weights(module, wide.model)
+                optimizer = new_optimizer(module, recipe)
+            else:
+                small = placed(resize(module, structure))
+                resize_optimizer(optimizer, module, small, structure)
+                module = small
+    fit.go(module, optimizer, recipe.epochs - fit.epoch)
+    return module
 
 
-def scratch(module: nn.Module, method: Method, recipe: Recipe, fit: Fit) -> Trained:
+def choose(module: nn.Module, method: Method, recipe: Recipe, fit: Fit) -> nn.Module:
+    """No penalty: train, cut once by the scores of `shrink`, train on."""
+    options = dict(method.options)
+    epochs, by = round(options.pop("until", 0.6) * recipe.epochs), options.pop("by", "magnitude")
+    optimizer = new_optimizer(module, recipe)
+    fit.go(module, optimizer, epochs)
+    found = None
+    if by == "taylor":
+        batches = zip(fit.data.train.split(recipe.batch), fit.data.train_labels.split(recipe.batch), strict=True)
+        found = gradients(module, lambda m, b: F.cross_entropy(m(b[0]), b[1]), islice(batches, 24))
+    structure = shrink(exported(module, fit), budget=method.target, by=by, gradients=found, **options).structure
+    small = placed(resize(module, structure))
+    resize_optimizer(optimizer, module, small, structure)
+    fit.go(small, optimizer, recipe.epochs - epochs)
+    return small
+
+
+def scratch(module: nn.Module, method: Method, recipe: Recipe, fit: Fit) -> nn.Module:
     """The structure that the penalty found, with weights drawn anew, for all the epochs again."""
     learner = Fit(recipe, fit.data, int(fit.rng.initial_seed()), fit.curve)
-    found, _ = morph(copy.deepcopy(module), method, recipe, learner)
+    found = morph(copy.deepcopy(module), method, recipe, learner)
     module, fit.before = fresh(found), learner.epoch
     fit.go(module, new_optimizer(module, recipe), recipe.epochs)
-    return module, None
+    return module
 
 
-def torch_pruning(module: nn.Module, method: Method, recipe: Recipe, fit: Fit) -> Trained:
+def torch_pruning(module: nn.Module, method: Method, recipe: Recipe, fit: Fit) -> nn.Module:
     """Torch-Pruning's own steps: sparse learning, one global pruning to the target, training on."""
     import torch_pruning as tp
 
@@ -129,23 +144,26 @@ def torch_pruning(module: nn.Module, method: Method, recipe: Recipe, fit: Fit) -
     if sparse:
         learner.update_regularizer()
     epochs = round(until * recipe.epochs)
-    fit.go(module, optimizer, epochs, before_step=learner.regularize if sparse else None)
-    limits = Budget.parse(method.target).absolute(analyze(export(copy.deepcopy(module).eval(), (inputs,))))
+    fit.go(module, optimizer, epochs, before_step=partial(learner.regularize, module) if sparse else None)
+    analysis = analyze(exported(module, fit))
+    limits = Budget.parse(method.target).absolute(analysis)
     low, high = 0.0, 0.95  # the least ratio whose counted cost is within the target
     for _ in range(12):
         middle = (low + high) / 2
         trial = copy.deepcopy(module)
         pruner(trial, middle).step()
-        met = all(costs(trial, inputs)[name] <= most for name, most in limits.items())
+        widths = widths_of(trial, analysis)
+        met = all(analysis.costs[name].value(widths) <= most for name, most in limits.items())
         low, high = (low, middle) if met else (middle, high)
     pruner(module, high).step()
     fit.go(module, new_optimizer(module, recipe), recipe.epochs - epochs)
-    return module, None
+    return module
 
 
-METHODS: dict[str, Callable[[nn.Module, Method, Recipe, Fit], Trained]] = {
+METHODS: dict[str, Callable[[nn.Module, Method, Recipe, Fit], nn.Module]] = {
     "width": width,
     "morph": morph,
+    "choose": choose,
     "scratch": scratch,
     "torch-pruning": torch_pruning,
 }

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
+from full_nets import VisionTransformer
 from nets import basic_block, conv_bn, head, inverted
 
 
@@ -73,6 +74,13 @@ def densenet(growth: int = 12, layers: int = 4) -> nn.Module:
     return nn.Sequential(*parts, nn.BatchNorm2d(width), nn.ReLU(), head(width))
 
 
+def vit(size: int = 32) -> nn.Module:
+    """A small ViT over 64 patches (arXiv 2010.11929)."""
+    module = VisionTransformer(size, size // 8, depth=6, heads=4, width=128, hidden=256)
+    module.heads = nn.Linear(128, 10)
+    return module
+
+
 NETWORKS = {
     "resnet8": lambda colours=3: resnet(1, colours=colours),
     "resnet20": lambda colours=3: resnet(3, colours=colours),
@@ -81,4 +89,6 @@ NETWORKS = {
     "mobilenet_v2": lambda colours=3: mobilenet_v2(),
     "mobilenet_v2_half": lambda colours=3: mobilenet_v2(0.5),
     "densenet": lambda colours=3: densenet(),
+    "vit": lambda colours=3: vit(),
+    "vit_16": lambda colours=3: vit(16),
 }

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import mean, stdev
 
 import matplotlib
+import numpy as np
 
 matplotlib.use("svg")
 from matplotlib import pyplot
 
+from benchmarks.accuracy.experiment import Recipe
+from benchmarks.accuracy.experiment import read as experiment
 from benchmarks.timing import RESULTS
 from onnxmorph.model import write_text
 
 DOCS = Path(__file__).parents[2] / "docs"
 INTRODUCTION = """# Evidence
 
-Made by `python -m benchmarks.accuracy.tables` from `benchmarks/results/accuracy/`; the TOML files in
-`benchmarks/accuracy/` describe the experiments. All methods of one table have the same recipe and as many epochs from
-the first to the last (where a structure is trained from scratch, its search comes on top, and is counted). Costs
-are counted on the network that comes out. Accuracies are those of the last epoch on test images, mean ± standard
-deviation over seeds.
+Made by `python -m benchmarks.accuracy.tables` from `benchmarks/results/accuracy/`. The TOML files in
+`benchmarks/accuracy/` describe the experiments; `python -m benchmarks.accuracy NAME` runs one. All methods of one table
+have the same recipe and as many epochs from the first to the last (where a structure is trained from scratch, its
+search comes on top, and is counted). Costs are counted on the network that comes out, as shares of the seed's.
+Accuracies are those of the last epoch on the test images, in percent, mean ± standard deviation over seeds. *Over
+width* is in points, against the width multiplier at as many FLOPs (within a hundredth of the seed's). *FLOPs saved* is
+how many fewer FLOPs a network has than the width multiplier would need for the same accuracy, read off the line through
+its points (log FLOPs), where it lies between them. What was learnt from it:
+[decision 0022](decisions/0022-what-channels-are-worth.md).
+
+These are short trainings, far from what the networks can reach: they compare methods, and are no aims.
 """
 
 Row = Mapping[str, str]
@@ -39,6 +49,10 @@ def spread(values: Iterable[float], scale: float = 100.0) -> str:
     return f"{mean(each):.2f}" + (f" ± {stdev(each):.2f}" if len(each) > 1 else "")
 
 
+def average(rows: Iterable[Row], column: str) -> float:
+    return mean(float(row[column]) for row in rows)
+
+
 def grouped(rows: Iterable[Row]) -> dict[tuple[str, str, str], list[Row]]:
     found: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
     for row in rows:
@@ -46,17 +60,37 @@ def grouped(rows: Iterable[Row]) -> dict[tuple[str, str, str], list[Row]]:
     return found
 
 
+def multiplier(rows: list[Row], network: str) -> tuple[list[float], list[float]]:
+    """The width multiplier's points: accuracies, ascending, and FLOPs."""
+    of = [own for (name, _, method), own in grouped(rows).items() if (name, method) == (network, "width")]
+    points = sorted((average(own, "accuracy"), average(own, "flops")) for own in of)
+    return [a for a, _ in points], [f for _, f in points]
+
+
 def table(rows: list[Row]) -> str:
     """One line per network, target and method."""
     lines = [
-        "| network | target | method | accuracy, % | FLOPs, % | params, % | epochs | seeds |",
-        "|---|---|---|---|---|---|---|---|",
+        "| network | target | method | accuracy | over width | FLOPs saved | FLOPs | params | epochs | seeds |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    order = sorted(grouped(rows).items(), key=lambda item: (item[0][0], -share(item[0][1]), item[0][2] != "width"))
+    groups = grouped(rows)
+    order = sorted(groups.items(), key=lambda item: (item[0][0], -share(item[0][1]), item[0][2] != "width"))
     for (network, target, method), own in order:
-        shares = (spread(float(r[f"{cost}_share"]) for r in own).split(" ")[0] for cost in ("flops", "params"))
+        shares = (f"{100 * average(own, f'{cost}_share'):.1f} %" for cost in ("flops", "params"))
+        found = average(own, "accuracy")
+        same = [
+            average(each, "accuracy")
+            for (name, _, how), each in groups.items()
+            if (name, how) == (network, "width")
+            and abs(average(each, "flops_share") - average(own, "flops_share")) < 0.01
+        ]
+        over = f"{100 * (found - same[0]):+.2f}" if same and method != "width" else ""
+        saved, (accuracies, flops) = "", multiplier(rows, network)
+        if method != "width" and len(flops) > 1 and accuracies[0] <= found <= accuracies[-1]:
+            needed = np.exp(np.interp(found, accuracies, np.log(flops)))
+            saved = f"{100 * (1 - average(own, 'flops') / needed):.0f} %"
         accuracy = spread(float(r["accuracy"]) for r in own)
-        cells = (network, target, method, accuracy, *shares, own[0]["epochs"], str(len(own)))
+        cells = (network, target, method, accuracy, over, saved, *shares, own[0]["epochs"], str(len(own)))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -66,35 +100,48 @@ def share(target: str) -> float:
 
 
 def plot(name: str, rows: list[Row]) -> Path:
-    """Accuracy over FLOPs, a line per method."""
+    """Accuracy over FLOPs and over parameters, a line per method, a row per network."""
     networks = sorted({row["network"] for row in rows})
-    figure, axes = pyplot.subplots(1, len(networks), figsize=(6 * len(networks), 4), squeeze=False)
-    for axis, network in zip(axes[0], networks, strict=True):
-        points: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
-        for (of, _, method), own in grouped(rows).items():
-            if of == network:
-                accuracies = [float(r["accuracy"]) * 100 for r in own]
-                deviation = stdev(accuracies) if len(own) > 1 else 0.0
-                points[method].append((mean(float(r["flops_share"]) * 100 for r in own), mean(accuracies), deviation))
-        for method, each in points.items():
-            x, y, error = zip(*sorted(each), strict=True)
-            axis.errorbar(x, y, error, marker="o", capsize=3, label=method)
-        axis.set(title=network, xlabel="FLOPs, % of the seed", ylabel="test accuracy, %")
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize="small")
-    path = RESULTS / "accuracy" / name / "accuracy.svg"
+    figure, axes = pyplot.subplots(len(networks), 2, figsize=(12, 4 * len(networks)), squeeze=False)
+    for line, network in zip(axes, networks, strict=True):
+        for axis, cost in zip(line, ("flops", "params"), strict=True):
+            points: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
+            for (of, _, method), own in grouped(rows).items():
+                if of == network:
+                    accuracies = [float(r["accuracy"]) * 100 for r in own]
+                    deviation = stdev(accuracies) if len(own) > 1 else 0.0
+                    points[method].append((100 * average(own, f"{cost}_share"), mean(accuracies), deviation))
+            for method, each in points.items():
+                x, y, error = zip(*sorted(each), strict=True)
+                axis.errorbar(x, y, error, marker="o", capsize=3, label=method)
+            axis.set(title=network, xlabel=f"{cost}, % of the seed", ylabel="test accuracy, %")
+            axis.grid(alpha=0.3)
+        line[0].legend(fontsize="small")
+    return saved(figure, name, "accuracy")
+
+
+def saved(figure: pyplot.Figure, name: str, what: str) -> Path:
+    path = RESULTS / "accuracy" / name / f"{what}.svg"
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
     return path
 
 
-def widths(name: str) -> str:
-    """How far the learnt widths differ between seeds: the mean over groups of their deviation, in % of full width."""
-    found: dict[str, list[dict[str, tuple[int, int]]]] = defaultdict(list)
+Widths = dict[str, tuple[int, int]]  # of a group: before, after
+
+
+def structures(name: str) -> dict[str, list[Widths]]:
+    """By method, target and network: the widths of every seed."""
+    found: dict[str, list[Widths]] = defaultdict(list)
     for path in sorted((RESULTS / "accuracy" / name / "structures").glob("*.csv")):
         own = {row["group"]: (int(row["before"]), int(row["after"])) for row in read(path)}
-        found[path.stem.rpartition(" ")[0]].append(own)
+        found[path.stem.rpartition("_")[0].replace("_", " ")].append(own)
+    return {key: each for key, each in found.items() if " width " not in key}
+
+
+def stability(found: Mapping[str, list[Widths]]) -> str:
+    """How far the learnt widths differ between seeds: the mean over groups of their deviation, in % of full width."""
     lines = ["| runs | groups | deviation of a width over seeds, % of the full width |", "|---|---|---|"]
     for key, each in found.items():
         if len(each) > 1:
@@ -103,19 +150,39 @@ def widths(name: str) -> str:
     return "\n".join(lines) if len(lines) > 2 else ""
 
 
+def plot_widths(name: str, found: Mapping[str, list[Widths]]) -> Path:
+    """What is left of every group, mean over seeds with the deviation."""
+    figure, axes = pyplot.subplots(len(found), 1, figsize=(12, 2 * len(found)), squeeze=False)
+    for (axis,), (key, each) in zip(axes, found.items(), strict=True):
+        left = np.array([[100 * after / before for before, after in own.values()] for own in each])
+        axis.bar(range(left.shape[1]), left.mean(0), yerr=left.std(0, ddof=1) if len(each) > 1 else None, capsize=2)
+        axis.axhline(100, color="grey", linewidth=0.8)
+        axis.set(title=key, ylabel="% of width", xticks=range(left.shape[1]))
+        axis.tick_params(labelsize="x-small")
+    axes[-1][0].set_xlabel("channel group, from input to output")
+    return saved(figure, name, "widths")
+
+
+def described(recipe: Recipe, rows: list[Row]) -> str:
+    first = rows[0]
+    size = f"{first['image_size']}×{first['image_size']}"
+    machines = sorted({row["machine"] for row in rows})
+    return (
+        f"{recipe.data}, {int(first['train_images']):,} training images of {size}, {recipe.epochs} epochs of batches "
+        f"of {recipe.batch}, {recipe.optimizer} at {recipe.rate}, {', '.join(machines)}, torch {first['torch']}."
+    )
+
+
 def main() -> None:
     parts = [INTRODUCTION]
     for path in sorted((RESULTS / "accuracy").glob("*/runs.csv")):
         name, rows = path.parent.name, read(path)
-        first = rows[0]
-        what = (
-            f"{first['data']}, {int(first['train_images']):,} training images of {first['image_size']}², "
-            f"{first['optimizer']}, {first['machine']}, torch {first['torch']}."
+        asked, found = experiment(name), structures(name)
+        picture, widths = (
+            Path(os.path.relpath(p, DOCS)).as_posix() for p in (plot(name, rows), plot_widths(name, found))
         )
-        plotted = plot(name, rows).relative_to(DOCS.parent)
-        parts.append(f"## {name}\n\n{what}\n\n![accuracy over FLOPs](../{plotted})\n\n{table(rows)}\n")
-        if spread_of := widths(name):
-            parts.append(f"{spread_of}\n")
+        parts += [f"## {name}\n", f"{asked.about}\n", f"{described(asked.recipe, rows)}\n", f"{table(rows)}\n"]
+        parts += [f"![accuracy over cost]({picture})\n", f"{stability(found)}\n", f"![widths]({widths})\n"]
     write_text("\n".join(parts), DOCS / "evidence.md")
 
 

@@ -1,0 +1,104 @@
+"""What the method does by default, done otherwise: one option of an experiment for each, to see what it is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from math import inf
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+from onnxmorph.axes import Floats, Mask
+from onnxmorph.controller import Controller
+from onnxmorph.penalty import mean_one, prices
+from onnxmorph.schedule import Schedule
+from onnxmorph.worth import weights
+
+
+def _prices(how: str) -> Any:
+    """``equal``: every channel costs the same, as in a plain L1 penalty."""
+    usual = prices
+
+    def equal(analysis: Any, limits: Any, widths: Any, prunable: Any) -> Floats:
+        return mean_one(np.where(prunable, 1.0, 0.0), np.where(prunable, widths, 0))
+
+    def root(analysis: Any, limits: Any, widths: Any, prunable: Any) -> Floats:
+        return mean_one(np.sqrt(usual(analysis, limits, widths, prunable)), np.where(prunable, widths, 0))
+
+    return patch("onnxmorph.controller.prices", {"equal": equal, "root": root}[how])
+
+
+def _strength(value: float) -> Any:
+    """A fixed λ in place of the controller's; what is then still over the budget goes at the end."""
+    fixed = property(lambda self: 0.0 if self.met else value, lambda self, _: None)
+    return patch.object(Controller, "strength", fixed, create=True)
+
+
+def _schedule(**changed: float) -> Any:
+    """Some of the plan, as shares of the planned steps."""
+    usual = Schedule.of
+
+    def of(steps: int) -> Schedule:
+        return replace(usual(steps), **{k: max(1, round(share * steps)) for k, share in changed.items()})
+
+    return patch.object(Schedule, "of", staticmethod(of))
+
+
+def _charged(who: str) -> Any:
+    """``all``: every channel shrinks; ``due``: only those that would go by now if the budget had to be met."""
+
+    def every(controller: Controller, lasts: Floats) -> Mask:
+        return np.isfinite(lasts)
+
+    def due(controller: Controller, lasts: Floats) -> Mask:
+        last = np.concatenate(controller._leaving(controller._first, controller.limits))
+        return np.isfinite(lasts) & np.isin(np.arange(len(lasts)), last)
+
+    return patch.object(Controller, "_charged", {"all": every, "due": due}[who])
+
+
+def _weight(costs: str) -> Any:
+    """Which costs say how much a group is worth, e.g. ``flops`` or ``flops,params``."""
+    usual = weights
+    return patch("onnxmorph.controller.weights", lambda analysis: usual(analysis, tuple(costs.split(","))))
+
+
+def _worth(how: str) -> Any:
+    """``plain``: a channel is worth what it says, whatever else its group says."""
+
+    def relative(controller: Controller, _: Floats) -> Floats:
+        return controller._marginal
+
+    def worth(_: Controller, magnitudes: Floats) -> Floats:
+        return magnitudes
+
+    stack = ExitStack()
+    for change in {"plain": (relative, worth)}[how]:
+        stack.enter_context(patch.object(Controller, f"_{change.__name__}", change))
+    return stack
+
+
+ABLATIONS: Mapping[str, Callable[[Any], Any]] = {
+    "prices": _prices,
+    "strength": _strength,
+    "charged": _charged,
+    "weight": _weight,
+    "worth": _worth,
+    "fade": lambda share: _schedule(fade=share),
+    "due_first": lambda share: _schedule(first=share),
+    "due_last": lambda share: _schedule(last=share),
+    "returns": lambda returns: patch("onnxmorph.controller.RETURN", 4 if returns else inf),
+}
+
+
+@contextmanager
+def ablated(options: dict[str, Any]) -> Iterator[None]:
+    """What the options ask for while this is open; they are taken out."""
+    with ExitStack() as stack:
+        for name, change in ABLATIONS.items():
+            if name in options:
+                stack.enter_context(change(options.pop(name)))
+        yield
