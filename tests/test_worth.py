@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from test_penalty import Toy
 
-from full_nets import resnet18
+from benchmarks.accuracy.networks import resnet as resnet_of
 from onnxmorph import Analysis, analyze
 from onnxmorph.budget import Budget
 from onnxmorph.knapsack import Knapsack, select
@@ -53,7 +53,7 @@ def resnet() -> Analysis:
 
     from onnxmorph.converters.torch import export
 
-    return analyze(export(resnet18().eval(), torch.zeros(2, 3, 64, 64)))
+    return analyze(export(resnet_of(2).eval(), torch.zeros(2, 3, 32, 32)))
 
 
 def left(analysis: Analysis, weight: np.ndarray, budget: str) -> np.ndarray:
