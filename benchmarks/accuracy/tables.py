@@ -20,6 +20,7 @@ from benchmarks.accuracy.experiment import read as experiment
 from benchmarks.timing import RESULTS
 from onnxmorph.model import write_text
 
+matplotlib.rcParams["svg.hashsalt"] = "onnxmorph"  # the same picture is the same file
 DOCS = Path(__file__).parents[2] / "docs"
 INTRODUCTION = """# Evidence
 
@@ -33,7 +34,8 @@ how many fewer FLOPs a network has than the width multiplier would need for the 
 its points (log FLOPs), where it lies between them. What was learnt from it:
 [decision 0022](decisions/0022-what-channels-are-worth.md).
 
-These are short trainings, far from what the networks can reach: they compare methods, and are no aims.
+These are short trainings, far from what the networks can reach: they compare methods, and are no aims. Where
+there are two seeds, differences of less than a point are within the spread; where there is one, it is a lead.
 """
 
 Row = Mapping[str, str]
