@@ -296,9 +296,14 @@ class Controller:
         """
         charged = np.isfinite(lasts)
         if not self.lingers.all():
-            last = np.concatenate(self._leaving(self._first, self.limits))
-            charged &= np.append(self.lingers, False)[self.analysis.group_of] | np.isin(np.arange(len(lasts)), last)
+            charged &= np.append(self.lingers, False)[self.analysis.group_of] | self._due()
         return charged
+
+    def _due(self) -> Mask:
+        """The channels that would go by now if the budget had to be met, ``[channels + 1]``."""
+        due = np.zeros(len(self.fading), bool)
+        due[np.concatenate(self._leaving(self._first, self.limits))] = True
+        return due
 
     def _leaving(self, order: Array, limits: Mapping[str, float]) -> tuple[Array, Array]:
         """The first channels of an order, as few as meet the limits; all where that is not enough.

@@ -12,23 +12,19 @@ from unittest.mock import patch
 import numpy as np
 
 from onnxmorph.axes import Floats, Mask
-from onnxmorph.controller import Controller
-from onnxmorph.penalty import mean_one, prices
+from onnxmorph.controller import RETURN, Controller
+from onnxmorph.penalty import mean_one
 from onnxmorph.schedule import Schedule
 from onnxmorph.worth import weights
 
 
 def _prices(how: str) -> Any:
     """``equal``: every channel costs the same, as in a plain L1 penalty."""
-    usual = prices
 
     def equal(analysis: Any, limits: Any, widths: Any, prunable: Any) -> Floats:
         return mean_one(np.where(prunable, 1.0, 0.0), np.where(prunable, widths, 0))
 
-    def root(analysis: Any, limits: Any, widths: Any, prunable: Any) -> Floats:
-        return mean_one(np.sqrt(usual(analysis, limits, widths, prunable)), np.where(prunable, widths, 0))
-
-    return patch("onnxmorph.controller.prices", {"equal": equal, "root": root}[how])
+    return patch("onnxmorph.controller.prices", {"equal": equal}[how])
 
 
 def _strength(value: float) -> Any:
@@ -54,8 +50,7 @@ def _charged(who: str) -> Any:
         return np.isfinite(lasts)
 
     def due(controller: Controller, lasts: Floats) -> Mask:
-        last = np.concatenate(controller._leaving(controller._first, controller.limits))
-        return np.isfinite(lasts) & np.isin(np.arange(len(lasts)), last)
+        return np.isfinite(lasts) & controller._due()
 
     return patch.object(Controller, "_charged", {"all": every, "due": due}[who])
 
@@ -90,7 +85,7 @@ ABLATIONS: Mapping[str, Callable[[Any], Any]] = {
     "fade": lambda share: _schedule(fade=share),
     "due_first": lambda share: _schedule(first=share),
     "due_last": lambda share: _schedule(last=share),
-    "returns": lambda returns: patch("onnxmorph.controller.RETURN", 4 if returns else inf),
+    "returns": lambda returns: patch("onnxmorph.controller.RETURN", RETURN if returns else inf),
 }
 
 

@@ -47,14 +47,15 @@ def trained(experiment: Experiment, run: Run, data: Data) -> dict[str, object]:
     recipe, start = experiment.recipe, time.perf_counter()
     torch.manual_seed(run.seed)
     torch.set_num_threads(recipe.threads)
+    folder = runs_file(experiment.name).parent
     module = placed(NETWORKS[run.network](data.colours))
-    fit = Fit(recipe, data, run.seed, runs_file(experiment.name).parent / "curves" / f"{run.file}.csv")
+    fit = Fit(recipe, data, run.seed, folder / "curves" / f"{run.file}.csv")
     analysis = analyze(exported(module, fit))
     before = analysis.count()
     module = METHODS[run.method.kind](module, run.method, recipe, fit)
     after = analyze(exported(module, fit)).count()
     fit.save()
-    path = runs_file(experiment.name).parent / "structures" / f"{run.file}.csv"
+    path = folder / "structures" / f"{run.file}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     each = zip(analysis.groups, widths_of(module, analysis), strict=True)
     rows = [f"{group.id},{group.width},{width}" for group, width in each]
