@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -578,3 +580,33 @@ def test_a_folder_that_cannot_be_written(net: Path, tmp_path: Path, capsys: Capt
     (tmp_path / "file").touch()
     options = ("-o", tmp_path / "r.html", "--figures", tmp_path / "file")
     refused(capsys, "report", net, *options, exit_code=1, code="output")
+
+
+# -- what docs/report.md shows ---------------------------------------------------------------------
+
+DOCUMENT = (Path(__file__).parents[1] / "docs" / "report.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
+COMMANDS = re.findall(r"^    onnxmorph (.*)$", DOCUMENT, re.MULTILINE)
+
+
+def test_what_the_document_shows_runs(
+    ran: Path, net: Path, structure: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    net.rename("model.onnx")
+    shutil.copytree(ran, "run")
+    shutil.copytree(ran, Path("runs") / "seed=0")
+    log(Structure.load(structure), Path("widths.csv"), 5)
+    Path("baseline.csv").write_text("method,flops,accuracy\nwidth,1e5,0.5\n")
+    assert len(COMMANDS) == 6 and len(BLOCKS) == 1
+    for command in COMMANDS:
+        Path("report.html").unlink(missing_ok=True)
+        assert run(shlex.split(command)) == 0
+        assert Path("report.html").exists()
+    exec(BLOCKS[0], {})
+
+
+def test_the_document_names_every_tab() -> None:
+    script = (Path(onnxmorph.__file__).parent / "report" / "page" / "main.js").read_text(encoding="utf-8")
+    tabs = re.findall(r'^  \["\w+", "([^"]+)"', script, re.MULTILINE)
+    assert tabs == re.findall(r"^\| ([A-Z][\w -]+) \|", DOCUMENT, re.MULTILINE)

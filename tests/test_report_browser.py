@@ -193,7 +193,8 @@ def test_names_from_a_model_are_shown_and_not_run(browser: Browser, tmp_path: Pa
             found.page.click(f"#tab-{tab}")
             assert found.page.locator("img").count() == 0
         found.page.click("#tab-network")
-        assert cells(found.page, "Layers", 1)[0] == f"…{HOSTILE[-33:]}"
-        assert found.page.locator("td").first.get_attribute("title") == HOSTILE
+        shown = f"{HOSTILE} 0".replace(" ", r"\u{2028}")
+        assert cells(found.page, "Layers", 1)[0] == f"…{shown[-33:]}"
+        assert found.page.locator("td").first.get_attribute("title") == f"{shown} in node {HOSTILE}"
         found.page.click("#tab-costs")
         expect(found.page.locator("#panel")).to_contain_text(r"\u{2028}")

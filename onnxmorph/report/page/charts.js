@@ -44,7 +44,7 @@ const path = (points) => points.map(([x, y], i) => `${i ? "L" : "M"}${x.toFixed(
 // Bars from the first layer to the last: behind, what was; in front, what is, in the colour of the price. Where there are
 // more layers than room, a bar is the mean of neighbours.
 function silhouette(layers, scale, pick) {
-  const most = Math.max(1, ...layers.map((l) => Math.max(...l.out)));
+  const most = widest(layers);
   return chart(`Widths of ${layers.length} layers, before and after`, 190, (svg, width, high) => {
     const { up } = plane(svg, { width, high, top: 22, bottom: 20, x: [0, 1], y: [0, most], yText: amount, yLabel: "channels" });
     const left = 56;
@@ -58,8 +58,9 @@ function silhouette(layers, scale, pick) {
     parts.forEach((part, i) => {
       const out = [0, 1].map((when) => mean(part, (layer) => layer.out[when]));
       const at = { x: left + i * step + (step - thick) / 2, width: thick };
-      svg.append(s("rect", { ...at, class: "ghost", y: up(out[0]), height: up(0) - up(out[0]) }));
-      svg.append(s("rect", { ...at, class: `fill ${scale.kind(mean(part, scale.price))}`, y: up(out[1]), height: up(0) - up(out[1]) }));
+      const bar = (kind, wide) => s("rect", { ...at, class: kind, y: up(Math.min(wide, most)), height: up(0) - up(Math.min(wide, most)) });
+      svg.append(bar("ghost", out[0]), bar(`fill ${scale.kind(mean(part, scale.price))}`, out[1]));
+      if (Math.max(...out) > most) svg.append(s("path", { class: "cut", d: `M${at.x - 1} 36l${thick + 2} -6` }));
       if (out[1] > out[0]) svg.append(s("path", { class: "rim", d: `M${at.x} ${up(out[0])}h${thick}` }));
     });
     svg.append(s("text", { x: left, y: high - 4 }, "input"));
@@ -76,14 +77,23 @@ function silhouette(layers, scale, pick) {
       cursor.setAttribute("x1", left + (i + 0.5) * step);
       cursor.setAttribute("x2", left + (i + 0.5) * step);
       const [layer] = parts[i];
-      if (parts[i].length === 1) return tip(event, tail(layer.name, 60), `${layer.op}: ${widths(layer.out)} channels`, ...scale.lines(layer));
+      if (parts[i].length === 1) return tip(event, tail(layerName(layer), 60), `${layer.op} ${tail(layer.name, 50)}: ${widths(layer.out)} channels`, ...scale.lines(layer));
       const [was, is] = [0, 1].map((when) => amount(mean(parts[i], (each) => each.out[when])));
-      tip(event, `${plural(parts[i].length, "layer")} from ${tail(layer.name, 50)}`, `${was} → ${is} channels on average`);
+      tip(event, `${plural(parts[i].length, "layer")} from ${tail(layerName(layer), 50)}`, `${was} → ${is} channels on average`);
     });
     svg.addEventListener("pointerleave", () => { untip(); cursor.setAttribute("visibility", "hidden"); });
     svg.addEventListener("click", (event) => { const i = nearest(event); if (i !== null) pick(layers.indexOf(parts[i][0])); });
   });
 }
+
+// The scale of bars: the widest layer that can change. Classifiers and vocabularies would dwarf all others, and are cut off.
+const widest = (layers) => {
+  const free = layers.filter((layer) => layer.groups.length);
+  return Math.max(1, ...(free.length ? free : layers).map((layer) => Math.max(...layer.out)));
+};
+
+// As groups are called: by the weight, for exporters number their nodes.
+const layerName = (layer) => layer.weight.replace(/\.weight$/, "");
 
 const widths = ([before, after]) => (before === after ? whole(before) : `${whole(before)} → ${whole(after)}`);
 

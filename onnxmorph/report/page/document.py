@@ -115,6 +115,7 @@ def _layer(analysis: Analysis, of: Layer, now: Widths, gone: bool) -> Document:
     read_now, written_now = (0, 0) if gone else of.widths(now)
     return {
         "name": of.name,
+        "weight": of.weight,
         "op": of.plan.node.type,
         "groups": list(of.groups),
         "in": [read, read_now],

@@ -93,7 +93,11 @@ def layers(of: Document, cost: str) -> Figure:
     axes.bar(places, [each["out"][1] for each in every], thick, color=colours)
     axes.bar([], [], color=GREY, label="stays")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    limits = {"xlim": (0.5, len(every) + 0.5), "ylim": (0, None)}
+    free = [max(each["out"]) for each in every if each["groups"]]  # a classifier would dwarf all others
+    limits = {"xlim": (0.5, len(every) + 0.5), "ylim": (0, 1.05 * max(free) if free else None)}
+    for place, each in zip(places, every, strict=True):
+        if free and each["out"][1] > 1.05 * max(free):
+            axes.text(place, max(free), f"{each['out'][1]:,}", ha="right", va="top", rotation=90)
     axes.set(xlabel=f"layer of {shorten(of['name'], 50)}", ylabel="channels", **limits)
     if known:
         beside = figure.colorbar(ScalarMappable(norm, "viridis_r"), ax=axes, pad=0.01)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,12 +19,13 @@ from onnxmorph.propagate import Plan
 class Layer:
     """An op with weights: the number of its plan, and its numbers of channels in the group widths.
 
-    ``groups`` are the numbers of the groups that its output channels are of; none where these stay, for the reason
-    with the code ``stays``.
+    ``weight`` is the parameter that its first weight is, or was computed of. ``groups`` are the numbers of the groups
+    that its output channels are of; none where these stay, for the reason with the code ``stays``.
     """
 
     number: int
     plan: Plan
+    weight: str
     groups: tuple[int, ...]
     inward: Terms
     outward: Terms
@@ -47,22 +48,24 @@ class Layer:
 
 def layers(analysis: Analysis) -> Iterator[Layer]:
     """Convolutions, products, recurrent layers and embeddings whose weights are parameters."""
-    weights: set[str] = set(analysis.parameters)  # and what is computed of them alone: transposed, dequantised
+    # Parameters and what is computed of them alone, transposed or dequantised; with the first parameter in it.
+    weights = {name: name for name in analysis.parameters}
     stays = {(each.tensor, each.axis): each.code for each in analysis.fixed}
     for number, plan in enumerate(analysis.plans):
         node = plan.node
         given = [name for name in node.inputs if name]
         if given and all(name in weights or name in analysis.graph.known for name in given):
-            weights.update(node.outputs)
+            first = next((weights[name] for name in given if name in weights), "")
+            weights.update(dict.fromkeys(node.outputs, first))
             continue
         at = _weight(plan, weights)
         if at is None:
             continue
         codes = (stays.get((node.inputs[at], axis)) for axis in range(len(node.in_shapes[at] or ())))
-        yield _layer(analysis, number, plan, weights, next(filter(None, codes), ""))
+        yield _layer(analysis, number, plan, weights, at, next(filter(None, codes), ""))
 
 
-def _weight(plan: Plan, weights: set[str]) -> int | None:
+def _weight(plan: Plan, weights: Mapping[str, str]) -> int | None:
     """The input that is a weight of more than one axis."""
     rule, node = plan.rule, plan.node
     if rule is None:
@@ -72,12 +75,12 @@ def _weight(plan: Plan, weights: set[str]) -> int | None:
     return next((i for i in found if len(node.in_shapes[i] or ()) > 1), None)
 
 
-def _layer(analysis: Analysis, number: int, plan: Plan, weights: set[str], stays: str) -> Layer:
+def _layer(analysis: Analysis, number: int, plan: Plan, weights: Mapping[str, str], at: int, stays: str) -> Layer:
     """With the channels that the weight is summed over, and those that it makes."""
-    node, equation = plan.node, plan.equation
+    node, equation, weight = plan.node, plan.equation, weights[plan.node.inputs[at]]
     if equation is None:
         stays = plan.spec.refuse[0] if plan.spec.refuse else stays
-        return Layer(number, plan, (), {(): 0}, {(): 0}, stays)
+        return Layer(number, plan, weight, (), {(): 0}, {(): 0}, stays)
     inputs = [i for i, name in enumerate(node.inputs) if name and i < len(equation.inputs)]
     read = _names(equation.inputs[i] or () for i in inputs if node.inputs[i] not in weights)
     own = _names(equation.inputs[i] or () for i in inputs if node.inputs[i] in weights)
@@ -95,7 +98,7 @@ def _layer(analysis: Analysis, number: int, plan: Plan, weights: set[str], stays
             outward = multiply(outward, terms)
             found = () if rows is None else np.unique(analysis.group_of[rows])
             groups.update(dict.fromkeys(int(g) for g in found if g >= 0))
-    return Layer(number, plan, tuple(groups), inward, outward, "" if groups else stays)
+    return Layer(number, plan, weight, tuple(groups), inward, outward, "" if groups else stays)
 
 
 def _names(many: Iterable[Iterable[Term]]) -> set[str]:

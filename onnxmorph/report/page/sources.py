@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from onnxmorph import latency
-from onnxmorph.analysis import Analysis, analyze
+from onnxmorph.analysis import Analysis, analyze_graph
 from onnxmorph.bounds import Bounds
-from onnxmorph.errors import BoundsError, ModelError, OnnxMorphError
+from onnxmorph.errors import ModelError, OnnxMorphError
+from onnxmorph.graph import Graph
+from onnxmorph.model import load
 from onnxmorph.report.page.subject import Point, Series, Subject, of_structure
 from onnxmorph.report.page.tables import is_log, joined, read_table
 from onnxmorph.rounds import Plan
@@ -31,12 +34,16 @@ class Reader:
     device: str | None = None
     progress: Callable[[int], None] = lambda done: None  # is told how many paths are done
 
-    def analysis(self, path: Path, bounds: Bounds | None = None) -> Analysis:
-        """Of a model in a file."""
-        found = analyze(path, self.shapes, bounds=bounds)
+    def analysis(self, model: Path | Graph, bounds: Bounds | None = None) -> Analysis:
+        """Of a model in a file, or one that is loaded."""
+        found = analyze_graph(model if isinstance(model, Graph) else self.graph(model), bounds)
         if self.device is None:
             return found
         return found.with_costs(**latency.costs(found, latency.load(self.device)))
+
+    def graph(self, path: Path) -> Graph:
+        """What is in a file."""
+        return load(path, self.shapes)
 
 
 def subjects(paths: Sequence[str | Path], reader: Reader | None = None) -> list[Subject]:
@@ -81,19 +88,27 @@ def expanded(paths: Sequence[str | Path]) -> list[Path]:
     return found
 
 
+def _name(path: Path) -> str:
+    """With its folder; `_named` drops that where it is not needed."""
+    whole = path.resolve()
+    return f"{whole.parent.name}/{whole.name}"
+
+
 def _named(every: Sequence[Subject]) -> list[Subject]:
-    """With names that differ."""
-    seen: dict[str, int] = {}
+    """With names that differ: of the file, or else of file and folder, or else numbered."""
+    files = Counter(each.name.rpartition("/")[2] for each in every)
+    seen: Counter[str] = Counter()
     result = []
     for each in every:
-        seen[each.name] = seen.get(each.name, 0) + 1
-        number = seen[each.name]
-        result.append(each if number == 1 else replace(each, name=f"{each.name} ({number})"))
+        file = each.name.rpartition("/")[2]
+        name = file if files[file] == 1 else each.name
+        seen[name] += 1
+        result.append(replace(each, name=name if seen[name] == 1 else f"{name} ({seen[name]})"))
     return result
 
 
 def _model(path: Path, analysis: Analysis) -> Subject:
-    return Subject(path.name, "model", analysis, points=(Point(path.name, analysis.count()),))
+    return Subject(_name(path), "model", analysis, points=(Point(path.name, analysis.count()),))
 
 
 def _structure(path: Path, models: Mapping[Path, Analysis], used: set[Path], reader: Reader) -> Subject:
@@ -108,28 +123,27 @@ def _structure(path: Path, models: Mapping[Path, Analysis], used: set[Path], rea
         analysis = next(_beside(path, structure, reader), None)
     if analysis is not None:
         structure.copies(analysis)  # raises where it is not of this model
-    subject = of_structure(path.name, structure, analysis)
-    return replace(subject, name=f"{path.parent.name}/{path.name}" if path.parent.name else path.name)
+    return of_structure(_name(path), structure, analysis)
 
 
 def _beside(path: Path, structure: Structure, reader: Reader) -> Iterator[Analysis]:
     """Analyses of the model of a structure that lies in its folder."""
     for model in sorted(path.resolve().parent.glob("*.onnx")):
         try:
-            found = reader.analysis(model, structure.bounds)
-        except (BoundsError, ModelError):  # another model, or none
+            graph = reader.graph(model)
+        except ModelError:  # none, or one for other sizes
             continue
-        if found.graph.fingerprint == structure.model:
-            yield found
+        if graph.fingerprint == structure.model:
+            yield reader.analysis(graph, structure.bounds)
 
 
 def _add_table(path: Path, found: list[Subject | Path], models: Mapping[Path, Analysis]) -> None:
     series, points = read_table(path)
     last = found[-1] if found else None
     if series is None:
-        found.append(Subject(path.name, "table", points=points))
+        found.append(Subject(_name(path), "table", points=points))
     elif last is None or (isinstance(last, Subject) and last.kind in ("log", "table")):
-        found.append(Subject(path.name, "log", series=series))
+        found.append(Subject(_name(path), "log", series=series))
     else:
         last = last if isinstance(last, Subject) else _model(last, models[last])
         found[-1] = replace(last, series=series)
@@ -165,7 +179,7 @@ def _run(path: Path, reader: Reader) -> Subject:
         facts.append(("failed", str(failed["message"])))
     points = tuple(Point(_label(each), each.costs, each.metric, best=each.pareto) for each in found)
     series = _logged(path) or _on_the_way(path, before, found)
-    return Subject(path.resolve().name, "run", before, after, stated, points, series, tuple(facts))
+    return Subject(_name(path), "run", before, after, stated, points, series, tuple(facts))
 
 
 def _plan(path: Path) -> Plan:
@@ -213,5 +227,5 @@ def _demo(path: Path, reader: Reader) -> Subject:
     """The demo's structure, and the networks that it compared."""
     structure = Structure.load(path / "structure.json")
     _, points = read_table(path / "table.csv")
-    subject = of_structure(path.resolve().name, structure, reader.analysis(path / "seed.onnx", structure.bounds))
+    subject = of_structure(_name(path), structure, reader.analysis(path / "seed.onnx", structure.bounds))
     return replace(subject, kind="demo", points=points)

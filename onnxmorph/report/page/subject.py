@@ -96,10 +96,10 @@ class Subject:
 def of_structure(name: str, structure: Structure, analysis: Analysis | None) -> Subject:
     """A structure, with the analysis of its model where there is one."""
     said = structure.provenance
-    facts = tuple((str(key), str(said[key])) for key in ("method", "budget", "seed", "round", "omega") if key in said)
+    facts = tuple((key, _text(said[key])) for key in ("method", "budget", "seed", "round", "omega") if key in said)
     metric = said.get("metric")
     rated = {"before": None, "after": metric if isinstance(metric, int | float) else None}
-    names = {"before": "the full network", "after": name}
+    names = {"before": "the full network", "after": name.rpartition("/")[2]}
     points = tuple(Point(names[when], structure.costs[when], rated[when]) for when in names if when in structure.costs)
     return Subject(
         name,
@@ -111,3 +111,7 @@ def of_structure(name: str, structure: Structure, analysis: Analysis | None) -> 
         facts=facts,
         groups={g.id: g.width for g in structure.groups},
     )
+
+
+def _text(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -83,7 +83,9 @@ function table({ label, columns, rows, by = null, descending = true, search = nu
 }
 
 // Before and after as bars on one scale; `kind` is the class that colours what is.
-const bars = (before, after, most, kind) =>
-  h("div", { class: `bar ${kind}` },
-    h("i", { class: "was", style: { width: `${(100 * before) / (most || 1)}%` } }),
-    h("i", { class: "is", style: { width: `${(100 * after) / (most || 1)}%` } }));
+const bars = (before, after, most, kind) => {
+  const share = (n) => `${Math.min(100, (100 * n) / (most || 1))}%`;
+  return h("div", { class: `bar ${kind}` },
+    h("i", { class: "was", style: { width: share(before) } }),
+    h("i", { class: "is", style: { width: share(after) } }));
+};

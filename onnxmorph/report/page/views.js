@@ -31,21 +31,23 @@ const nothing = (text) => h("p", { class: "empty" }, text);
 function networkView(state) {
   const scale = priceScale(state.shown, state.cost);
   return sides(state.shown, (subject) => [
-    h("p", { class: "facts quiet" }, subject.facts.map(([key, text]) => h("span", null, `${plain(key)}: ${plain(text)}`))),
+    h("p", { class: "facts quiet" }, [...subject.facts, ...channels(subject)].map(([key, text]) => h("span", null, `${plain(key)}: ${plain(text)}`))),
     tiles(subject, state.cost),
     subject.layers ? layersOf(subject, state.cost, scale) : groupsAlone(subject),
     (subject.notes || []).map((note) => h("p", { class: "quiet" }, `Note: ${plain(note)}.`)),
   ]);
 }
 
+function channels({ groups, changed }) {
+  if (!groups?.length) return [];
+  const [was, is] = ["before", "after"].map((when) => sum(groups.map((g) => g[when])));
+  return [["channels that can go", changed ? widths([was, is]) : whole(was)], ["groups", whole(groups.length)]];
+}
+
 function tiles(subject, cost) {
   const { before, after } = subject.costs;
   const names = [...new Set([cost, "flops", "params", "peak_memory", "latency"])].filter((name) => (before || after || {})[name] !== undefined);
   const found = names.map((name) => tile(costName(name), before?.[name], after?.[name], (n) => quantity(name, n), name === cost));
-  if (subject.groups?.length) {
-    const [was, is] = ["before", "after"].map((when) => sum(subject.groups.map((g) => g[when])));
-    found.push(tile("channels that can go", was, subject.changed ? is : undefined, whole));
-  }
   const metrics = subject.points.map((p) => p.metric).filter(Number.isFinite);
   if (metrics.length) found.push(h("div", { class: "tile" }, h("span", null, "best metric"), h("b", null, String(Number(Math.max(...metrics).toPrecision(4)))), h("span", null, plural(subject.points.length, "network"))));
   return h("div", { class: "tiles" }, found);
@@ -59,7 +61,7 @@ function tile(name, before, after, text, chosen = false) {
 
 function layersOf(subject, cost, scale) {
   const at = subject.shared.indexOf(cost);
-  const most = Math.max(1, ...subject.layers.map((l) => Math.max(...l.out)));
+  const most = widest(subject.layers);
   const kind = (layer) => scale.kind(scale.dearest(subject, layer));
   const about = (layer) => [
     ...(layer.groups.length ? [`price of one channel: ${quantity(cost, scale.dearest(subject, layer))}`] : [`its channels stay: ${layer.stays || "no group"}`]),
@@ -68,14 +70,14 @@ function layersOf(subject, cost, scale) {
     ...(layer.gone ? ["removed with its branch"] : []),
   ];
   const columns = [
-    { title: "layer", value: (l) => l.name, text: (l) => tail(l.name, 34), full: (l) => l.name, width: "30%" },
+    { title: "layer", value: layerName, text: (l) => tail(layerName(l), 34), full: (l) => `${l.weight} in node ${l.name}`, width: "30%", about: "by its weight" },
     { title: "op", value: (l) => l.op, width: "10%" },
     { title: "channels", value: (l) => l.out[1], text: (l) => (l.gone ? GONE : widths(l.out)), number: true, width: "18%" },
     { title: "width", value: (l) => l.out[0], node: (l) => bars(l.out[0], l.out[1], most, kind(l)), number: true, width: "16%", about: "before, and after in the colour of the price; sorts by the width before" },
     { title: "price", value: (l) => scale.dearest(subject, l), text: (l) => (l.groups.length ? quantity(cost, scale.dearest(subject, l)) : "stays"), full: (l) => l.stays, number: true, width: "13%", about: `${costName(cost)} that go with one channel of its group; of several groups, the dearest` },
     ...(at < 0 ? [] : [{ title: costName(cost), value: (l) => l.costs[1][at], text: (l) => quantity(cost, l.costs[1][at]), number: true, width: "13%", about: "of the layer, after" }]),
   ];
-  const rows = table({ label: "Layers", columns, rows: subject.layers, search: (l) => `${l.name} ${l.op} ${l.groups.map((g) => subject.groups[g].id).join(" ")}`, least: "35rem" });
+  const rows = table({ label: "Layers", columns, rows: subject.layers, search: (l) => `${l.name} ${l.weight} ${l.op} ${l.groups.map((g) => subject.groups[g].id).join(" ")}`, least: "35rem" });
   return [scale.legend(), silhouette(subject.layers, { kind: scale.kind, price: (l) => scale.dearest(subject, l), lines: about }, rows.reveal), rows.node];
 }
 
