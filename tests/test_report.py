@@ -142,6 +142,9 @@ def test_shares_add_up_to_the_costs(net: Path, structure: Path) -> None:
     for when, name in enumerate(("before", "after")):
         for i, cost in enumerate(found["shared"]):
             assert sum(each["costs"][when][i] for each in found["types"]) == found["costs"][name][cost]
+            own = [each["costs"][when][i] for each in found["layers"]]
+            types = [each["costs"][when][i] for each in found["types"] if each["op"] in ("Conv", "Gemm")]
+            assert sum(own) == sum(types) > 0
     assert found["costs"]["before"] == analyze(net).count()
     assert found["costs"]["after"]["flops"] == Structure.load(structure).costs["after"]["flops"]
 
@@ -506,6 +509,13 @@ def test_the_command(net: Path, structure: Path, tmp_path: Path, capsys: Capture
     text = shown(capsys, "report", structure, "-o", output)
     costs = found["subjects"][0]["costs"]
     assert f"Written: {output}" in text and f"{costs['after']['flops'] / costs['before']['flops']:.1%}" in text
+
+
+@pytest.mark.parametrize("over", ["seed.onnx", "run.json", "final/final.json"])
+def test_a_report_is_not_written_over_what_a_folder_holds(over: str, ran: Path, capsys: Capture) -> None:
+    before = (ran / over).read_bytes()
+    refused(capsys, "report", ran, "-o", ran / over, exit_code=2, code="usage")
+    assert (ran / over).read_bytes() == before
 
 
 @pytest.mark.parametrize("over", ["net.onnx", "s.json"])

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from onnxmorph.cli.application import command
-from onnxmorph.cli.options import AsJson, DeviceIn, Shapes
+from onnxmorph.cli.options import AsJson, DeviceIn, Shapes, UsageError
 from onnxmorph.cli.output import Meter, show, working
 from onnxmorph.cli.steps import check_outputs, shapes_of
 
@@ -44,6 +44,8 @@ def report(
 
     Layers with their widths before and after, trade-offs, cost shares, training, what stays and why, and what went.
     """
+    if output.suffix not in (".html", ".htm"):  # nor, then, anything that a folder among the sources holds
+        raise UsageError(f"{output}: the report is HTML; give it a name that ends in .html.")
     check_outputs(sources, output)
     from onnxmorph.model import write_text
     from onnxmorph.report import page, reported, reported_document

@@ -47,7 +47,7 @@ const whole = (number) => number.toLocaleString("en-US");
 const percent = (part, of) => (of ? `${((100 * part) / of).toFixed(part && part / of < 0.0995 ? 1 : 0)} %` : "–");
 const change = (before, after) => {
   if (!before) return "–";
-  const share = (100 * (after - before)) / before;
+  const share = Number(((100 * (after - before)) / before).toFixed(1));
   return `${share > 0 ? "+" : share < 0 ? "−" : "±"}${Math.abs(share).toFixed(1)} %`;
 };
 const sum = (numbers) => numbers.reduce((a, b) => a + b, 0);

@@ -18,6 +18,7 @@ try:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
     from matplotlib.ticker import MaxNLocator
 except ImportError:
     message = "figures are drawn by matplotlib, which is not installed; pip install 'onnxmorph[report]'"
@@ -91,7 +92,6 @@ def layers(of: Document, cost: str) -> Figure:
     places, thick = range(1, len(every) + 1), 0.82 if len(every) < 150 else 1.0
     axes.bar(places, [each["out"][0] for each in every], thick, color="#dfe3ea", label="before")
     axes.bar(places, [each["out"][1] for each in every], thick, color=colours)
-    axes.bar([], [], color=GREY, label="stays")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     free = [max(each["out"]) for each in every if each["groups"]]  # a classifier would dwarf all others
     limits = {"xlim": (0.5, len(every) + 0.5), "ylim": (0, 1.05 * max(free) if free else None)}
@@ -106,7 +106,8 @@ def layers(of: Document, cost: str) -> Figure:
         beside.ax.yaxis.set_minor_formatter(
             lambda value, _: quantity(cost, value) if max(known) < 10 * min(known) else ""
         )
-    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, 1.18), ncols=2)
+    said = [Patch(color="#dfe3ea", label="before"), Patch(color=GREY, label="stays")]
+    axes.legend(handles=said, frameon=False, loc="upper left", bbox_to_anchor=(0, 1.18), ncols=2)
     return figure
 
 
@@ -171,6 +172,7 @@ def tradeoff(subjects: Sequence[Document], cost: str) -> Figure:
     axes.legend(frameon=False)
     every = zip(model["omega"], model["costs"].get(cost, ()), strict=False)
     marks = [(x, f"×{omega:g}") for omega, x in every if omega in MULTIPLIERS]
+    marks = marks if marks and marks[-1][0] > axes.get_xlim()[1] / 2 else []  # else they would lie upon each other
     if marks:
         above = axes.secondary_xaxis("top")
         above.set_xticks(*zip(*marks, strict=True))

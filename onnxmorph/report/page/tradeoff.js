@@ -64,17 +64,18 @@ function tradeoff(subjects, cost, against) {
   });
 }
 
-const LABELLED = [0.1, 0.25, 0.5, 0.75, 0.9, 1, 1.25, 1.5, 2];
+const LABELLED = [1, 0.5, 0.75, 0.25, 0.1, 0.9, 2, 1.5, 1.25]; // those first that matter most, where room is scarce
 
 // Above the plane: how wide the whole network would be, multiplied by one number, at the same cost.
 function axisOfMultipliers(svg, curve, cost, across, most) {
   svg.append(s("text", { x: 2, y: 12 }, "width multiplier at that cost"));
-  let last = -40;
-  curve.omega.forEach((omega, i) => {
-    const at = across(curve.costs[cost][i]);
-    if (curve.costs[cost][i] > most || (at - last < 34 && omega !== 1) || !LABELLED.includes(omega)) return;
-    last = at;
+  const taken = [];
+  for (const omega of LABELLED) {
+    const value = curve.costs[cost][curve.omega.indexOf(omega)];
+    const at = across(value);
+    if (!(value <= most) || taken.some((other) => Math.abs(at - other) < 34)) continue;
+    taken.push(at);
     svg.append(s("line", { class: "grid", x1: at, x2: at, y1: 32, y2: 46 }));
     svg.append(s("text", { x: at, y: 28, "text-anchor": "middle" }, `×${omega}`));
-  });
+  }
 }

@@ -70,8 +70,8 @@ function layersOf(subject, cost, scale) {
     ...(layer.gone ? ["removed with its branch"] : []),
   ];
   const columns = [
-    { title: "layer", value: layerName, text: (l) => tail(layerName(l), 34), full: (l) => `${l.weight} in node ${l.name}`, width: "30%", about: "by its weight" },
-    { title: "op", value: (l) => l.op, width: "10%" },
+    { title: "layer", value: layerName, text: (l) => tail(layerName(l), 34), full: (l) => `${l.weight} in node ${l.name}`, width: "28%", about: "by its weight" },
+    { title: "op", value: (l) => l.op, width: "12%" },
     { title: "channels", value: (l) => l.out[1], text: (l) => (l.gone ? GONE : widths(l.out)), number: true, width: "18%" },
     { title: "width", value: (l) => l.out[0], node: (l) => bars(l.out[0], l.out[1], most, kind(l)), number: true, width: "16%", about: "before, and after in the colour of the price; sorts by the width before" },
     { title: "price", value: (l) => scale.dearest(subject, l), text: (l) => (l.groups.length ? quantity(cost, scale.dearest(subject, l)) : "stays"), full: (l) => l.stays, number: true, width: "13%", about: `${costName(cost)} that go with one channel of its group; of several groups, the dearest` },
@@ -164,7 +164,7 @@ function costsView(state) {
     const byOp = subject.types.map((t) => ({ name: t.op, count: t.count, before: t.costs[0][at], after: t.costs[1][at] })).sort((a, b) => b.before - a.before);
     const share = (title, rows, first) => {
       const most = Math.max(1e-30, ...rows.map((r) => Math.max(r.before, r.after)));
-      return table({ label: title, rows, by: 2, search: (r) => r.name, least: "28rem", columns: [...first,
+      return table({ label: title, rows, by: 2, search: (r) => r.name, least: "33rem", columns: [...first,
         { title: "before", value: (r) => r.before, text: (r) => quantity(cost, r.before), number: true },
         { title: "after", value: (r) => r.after, text: (r) => quantity(cost, r.after), number: true },
         { title: "share", value: (r) => r.after, node: (r) => bars(r.before, r.after, most, "s0"), number: true, width: "28%", about: "before, and after" }] }).node;
@@ -219,16 +219,16 @@ function fixedView(state) {
     return [
       h("p", null, `${plural(subject.fixed.length, "axis", "axes")} of parameters stay, wholly or in part; ${percent(subject.removable, 1)} of the parameters lie in a slice that can go.`),
       table({ label: "Why", rows, by: 1, least: "24rem", columns: [
-        { title: "reason", value: (r) => r.code, width: "40%" },
-        { title: "axes", value: (r) => r.axes, text: (r) => whole(r.axes), number: true, width: "15%" },
-        { title: "positions", value: (r) => r.positions, text: (r) => whole(r.positions), number: true, width: "18%" },
+        { title: "reason", value: (r) => r.code, width: "34%" },
+        { title: "axes", value: (r) => r.axes, text: (r) => whole(r.axes), number: true, width: "18%" },
+        { title: "positions", value: (r) => r.positions, text: (r) => whole(r.positions), number: true, width: "24%" },
         { title: "", value: (r) => r.axes, node: (r) => bars(0, r.axes, most, "none"), number: true }] }).node,
       table({ label: "Axes that stay", rows: subject.fixed, search: ([code, tensor, , , why]) => `${code} ${tensor} ${subject.reasons[why]}`, least: "36rem", columns: [
         { title: "tensor", value: (r) => r[1], text: (r) => tail(r[1], 34), full: (r) => r[1], width: "28%" },
-        { title: "axis", value: (r) => r[2], number: true, width: "8%" },
-        { title: "positions", value: (r) => r[3], text: (r) => whole(r[3]), number: true, width: "12%" },
+        { title: "axis", value: (r) => r[2], number: true, width: "9%" },
+        { title: "positions", value: (r) => r[3], text: (r) => whole(r[3]), number: true, width: "14%" },
         { title: "reason", value: (r) => r[0], width: "16%" },
-        { title: "why", value: (r) => subject.reasons[r[4]], width: "36%" }] }).node,
+        { title: "why", value: (r) => subject.reasons[r[4]], width: "33%" }] }).node,
     ];
   });
 }
