@@ -35,6 +35,7 @@ quantised
 budget structure importance graphs latency
 widths
 search knapsack magnitudes schedule worth
+saliency
 penalty
 controller
 surgery ties
