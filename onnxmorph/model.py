@@ -18,8 +18,9 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
-from onnxmorph.checks import check_bodies, check_functions, check_tensors, check_values, check_versions
+from onnxmorph.checks import check_bodies, check_equations, check_functions, check_tensors, check_values, check_versions
 from onnxmorph.errors import ModelError, OutputError
+from onnxmorph.external import place_external
 from onnxmorph.graph import Graph, Parameter, Shape, holds_data
 from onnxmorph.infer import GUESS, names_of, root_cause
 from onnxmorph.scopes import lift_weights, make_unique, settle_outputs
@@ -49,20 +50,21 @@ def load(source: Source, shapes: Mapping[str, Sequence[int]] | None = None) -> G
     check_tensors(model, name)
     check_functions(model, name)
     settle_outputs(model)
-    _inline(model, name)
+    _apply(passes.InlinePass(), model, name, "model-functions")  # functions in the place of their calls
     # A value that a caller could replace is a weight all the same; before IR 4 every initializer had to be an input.
-    passes.RemoveInitializersFromInputsPass()(model)
+    _apply(passes.RemoveInitializersFromInputsPass(), model, name)
     model.ir_version = max(model.ir_version or 0, 4)
     make_unique(model)
     constants = frozenset(v.name or "" for n in model.graph.all_nodes() if n.op_type == "Constant" for v in n.outputs)
-    passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    _apply(passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0), model, name)
     lift_weights(model)
     drop_zero_states(model, constants)
-    passes.RemoveUnusedNodesPass()(model)
+    _apply(passes.RemoveUnusedNodesPass(), model, name)
     try:
         model.graph.sort()
     except ValueError as e:
         raise ModelError(f"{name}: the graph has a cycle ({e}); export it again", code="model-cycle") from None
+    check_equations(model, name)
     check_values(model, name)
     check_bodies(model, name)
     return _view(model, name, shapes or {}, constants)
@@ -82,8 +84,8 @@ def _read(source: Source) -> tuple[ir.Model, str]:
     try:
         whole = source if isinstance(source, onnx.ModelProto) else onnx.load(path, load_external_data=False)
         model = ir.from_proto(dense(whole, str(path)))
-        if not proto:  # an absolute path: it names the folder beyond which onnx-ir reads no weights
-            ir.external_data.set_base_dir(model.graph, path.absolute().parent)
+        if not proto:
+            place_external(model, path)
     except (MemoryError, ModelError):
         raise
     except Exception as e:  # protobuf, IR and I/O errors share no base class
@@ -94,15 +96,15 @@ def _read(source: Source) -> tuple[ir.Model, str]:
     return model, str(path)
 
 
-def _inline(model: ir.Model, name: str) -> None:
-    """Put the bodies of the model's functions in the place of their calls."""
+def _apply(step: ir.passes.InPlacePass, model: ir.Model, name: str, code: str = "model-unreadable") -> None:
+    """Rewrite the model by a pass of onnx-ir, whose errors share no base class."""
     try:
-        passes.InlinePass()(model)
+        step(model)
     except MemoryError:
         raise
-    except Exception as e:  # of many kinds: an opset of its own, a graph as an attribute, too many inputs
-        message = f"{name}: its functions cannot be inlined ({root_cause(e)}); export it without functions"
-        raise ModelError(message, code="model-functions") from None
+    except Exception as e:  # an attribute of another type, an opset of its own, a graph as an attribute
+        advice = "without functions" if code == "model-functions" else "again"
+        raise ModelError(f"{name}: the model cannot be read ({root_cause(e)}); export it {advice}", code=code) from None
 
 
 # -- the view ------------------------------------------------------------------------------------

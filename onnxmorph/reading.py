@@ -1,15 +1,19 @@
-"""Tables of device files: every value is asked for, and what is missing, wrong or left over is an error."""
+"""Tables of JSON and TOML files: every value is asked for, and what is missing, wrong or left over is an error.
+
+The error names the file, the place in it, what was expected there and what was found.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
-from onnxmorph.errors import DeviceError
+from onnxmorph.errors import OnnxMorphError
 
 T = TypeVar("T")
 Table = Mapping[str, Any]
+Wrong = Callable[[str, bool], OnnxMorphError]  # from a sentence; whether it is about a key, not about its value
 
 # What values have to be, as messages say it.
 RATE = "a number from 1 to 1e24"
@@ -49,6 +53,11 @@ def is_multiple(value: Any) -> int | None:
     return value if is_whole(value) is not None and 1 <= value <= 4096 else None
 
 
+def is_list(value: Any) -> list[Any] | None:
+    """A list."""
+    return value if isinstance(value, list) else None
+
+
 def is_text(value: Any) -> str | None:
     """A text."""
     return value if isinstance(value, str) else None
@@ -59,32 +68,55 @@ def is_table(value: Any) -> Table | None:
     return value if isinstance(value, dict) else None
 
 
+def shown(value: Any) -> str:
+    """A value as messages show it."""
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # nested too deeply; an integer of too many digits
+        text = f"a {type(value).__name__}"
+    return text if len(text) < 60 else f"{text[:57]}..."
+
+
 class Reader:
     """Takes the keys of a table one by one, and complains about what is missing, wrong or left over."""
 
-    def __init__(self, source: str, table: Table, prefix: str = "") -> None:
-        self.source, self.table, self.prefix = source, table, prefix
+    def __init__(self, source: str, table: Table, prefix: str, wrong: Wrong) -> None:
+        self.source, self.table, self.prefix, self.wrong = source, table, prefix, wrong
         self.taken: list[str] = []
 
     def take(self, key: str, expected: str, read: Callable[[Any], T | None], *default: Any) -> T | Any:
         """The value of a key, or the default; `read` gives None for what is not as `expected`."""
         if key not in self.taken:
             self.taken.append(key)
-        where = f"{self.source}: {self.prefix}{key}"
         if key not in self.table:
             if default:
                 return default[0]
-            raise DeviceError(f"{where}: missing; expected {expected}", code="device-key")
-        found = read(self.table[key])
+            raise self.wrong(f"{self.source}: {self.prefix}{key}: missing; expected {expected}", True)
+        return self.value(key, expected, read(self.table[key]), self.table[key])
+
+    def value(self, place: str, expected: str, found: T | None, given: Any) -> T:
+        """What was read at a place below this one; an error where it is None."""
         if found is None:
-            shown = repr(self.table[key])
-            shown = shown if len(shown) < 60 else f"{shown[:57]}..."
-            raise DeviceError(f"{where}: expected {expected}, found {shown}", code="device-value")
+            self.refuse(place, expected, given)
         return found
+
+    def refuse(self, place: str, expected: str, given: Any) -> NoReturn:
+        """What stands at a place below this one is wrong."""
+        message = f"{self.source}: {self.prefix}{place}: expected {expected}, found {shown(given)}"
+        raise self.wrong(message, False)
+
+    def inner(self, key: str, *default: Any) -> Reader:
+        """The reader of a table in this one."""
+        return self.at(key, self.take(key, "a table", is_table, *default))
+
+    def at(self, place: str, table: Any) -> Reader:
+        """The reader of something that stands at a place below this one, and has to be a table."""
+        found = self.value(place, "a table", is_table(table), table)
+        return Reader(self.source, found, f"{self.prefix}{place}.", self.wrong)
 
     def finish(self) -> None:
         """Complain about keys that nobody took."""
         for key in self.table:
             if key not in self.taken:
                 message = f"{self.source}: {self.prefix}{key}: unknown; expected {', '.join(self.taken)}"
-                raise DeviceError(message, code="device-key")
+                raise self.wrong(message, True)
