@@ -97,10 +97,10 @@ class Reader:
     def value(self, place: str, expected: str, found: T | None, given: Any) -> T:
         """What was read at a place below this one; an error where it is None."""
         if found is None:
-            self.refuse(place, expected, given)
+            self.complain(place, expected, given)
         return found
 
-    def refuse(self, place: str, expected: str, given: Any) -> NoReturn:
+    def complain(self, place: str, expected: str, given: Any) -> NoReturn:
         """What stands at a place below this one is wrong."""
         message = f"{self.source}: {self.prefix}{place}: expected {expected}, found {shown(given)}"
         raise self.wrong(message, False)

@@ -48,14 +48,14 @@ def _numbers(of: Reader, key: str, most: int) -> tuple[int, ...]:
     found = of.take(key, "a list of whole numbers", is_list)
     for i, n in enumerate(found):
         if type(n) is not int or not 0 <= n <= most:  # nor a bool
-            of.refuse(f"{key}[{i}]", f"a whole number from 0 to {most}", n)
+            of.complain(f"{key}[{i}]", f"a whole number from 0 to {most}", n)
     return tuple(found)
 
 
 def _kept(of: Reader) -> Kept:
     width = of.take("width", "a whole number", is_whole)
     if not 1 <= width <= MOST:
-        of.refuse("width", f"a whole number from 1 to {MOST}", width)
+        of.complain("width", f"a whole number from 1 to {MOST}", width)
     return Kept(of.take("id", "a text", is_text), width, tuple(sorted(_numbers(of, "keep", width - 1))))
 
 
@@ -63,7 +63,7 @@ def _axes(of: Reader) -> dict[int, tuple[int, ...]]:
     """What is kept of the axes of a parameter."""
     wrong = next((axis for axis in of.table if not (axis.isascii() and axis.isdigit()) or len(axis) > 3), None)
     if wrong is not None:
-        of.refuse(wrong, "the number of an axis as the key", wrong)
+        of.complain(wrong, "the number of an axis as the key", wrong)
     return {int(axis): _numbers(of, axis, MOST) for axis in of.table}
 
 
