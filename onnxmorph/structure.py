@@ -13,9 +13,10 @@ import numpy as np
 
 from onnxmorph.analysis import Analysis, analyze_graph
 from onnxmorph.axes import Array
-from onnxmorph.bounds import Bounds
+from onnxmorph.bounds import NUMBERS, PATTERNS, Bounds
 from onnxmorph.errors import StructureError
-from onnxmorph.model import write_text
+from onnxmorph.files import write_text
+from onnxmorph.formats import A_VERSION, refusal, version_of
 from onnxmorph.polynomial import Widths
 from onnxmorph.positions import take
 
@@ -157,15 +158,18 @@ class Structure:
     def from_json(text: str) -> Structure:
         """Read a document. Only `version`, `model` and `groups` are needed: the rest follows from the model.
 
+        What a later minor version added is left out.
+
         Raises:
-            StructureError: it is no structure, or of a newer version.
+            StructureError: it is no structure, or of another major version.
         """
         try:
             document = json.loads(text)
-            version = document["version"]
-            if version != VERSION:
-                message = f"structure version {version} is not supported (this onnxmorph reads version {VERSION})"
-                raise StructureError(message, code="structure-version")
+            version = version_of(document["version"])
+            if version is None:
+                raise ValueError(f"{document['version']!r} is not {A_VERSION}")
+            if version[0] != VERSION:
+                raise StructureError(refusal("structure", document["version"], VERSION), code="structure-version")
             groups = tuple(
                 Kept(str(g["id"]), _whole(g["width"]), tuple(sorted(map(_whole, g["keep"]))))
                 for g in document["groups"]
@@ -183,7 +187,7 @@ class Structure:
                 parameters,
                 dict(document.get("costs", {})),
                 dict(document.get("provenance", {})),
-                Bounds(**document.get("bounds", {})),
+                Bounds(**{k: v for k, v in dict(document.get("bounds", {})).items() if k in (*PATTERNS, *NUMBERS)}),
             )
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as e:
             raise StructureError(

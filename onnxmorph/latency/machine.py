@@ -86,12 +86,14 @@ class Machine:
         }
 
 
-def machine(table: Table, source: str) -> Machine:
-    """Read the table ``[measured]``. Raises DeviceError with `source`, the key, and what it should be."""
-    found = Reader(source, table, "measured.")
-    networks = Reader(source, found.take("networks", "a table", is_table), "measured.networks.")
-    read = {key: _network(Reader(source, networks.take(key, "a table", is_table), f"{networks.prefix}{key}."))
-            for key in networks.table}  # fmt: skip
+def machine(table: Table, source: str, *, newer: bool = False) -> Machine:
+    """Read the table ``[measured]``. Raises DeviceError with `source`, the key, and what it should be.
+
+    Of a file of a newer minor version, unknown keys are left out.
+    """
+    found = Reader(source, table, "measured.", newer=newer)
+    networks = found.under(found.take("networks", "a table", is_table), "networks")
+    read = {key: _network(networks.under(networks.take(key, "a table", is_table), key)) for key in networks.table}
     result = Machine(
         runtime=found.take("runtime", "a text", is_text),
         provider=found.take("provider", "a text", is_text),
@@ -121,15 +123,13 @@ def _network_document(of: Network) -> dict[str, Any]:
 
 
 def _network(table: Reader) -> Network:
-    kinds = Reader(table.source, table.take("kinds", "a table", is_table), f"{table.prefix}kinds.")
+    kinds = table.under(table.take("kinds", "a table", is_table), "kinds")
     coefficients = {}
     for kind in kinds.table:
-        features = Reader(table.source, kinds.take(kind, "a table", is_table), f"{kinds.prefix}{kind}.")
+        features = kinds.under(kinds.take(kind, "a table", is_table), kind)
         coefficients[kind] = {name: features.take(name, "seconds, not negative", is_number) for name in features.table}
     rates = {name: table.take(name, SECONDS, is_seconds) for name in ("overhead", "median", "largest", "spread")}
-    runs = tuple(
-        _run(Reader(table.source, each, f"{table.prefix}runs.")) for each in table.take("runs", "tables", _list)
-    )
+    runs = tuple(_run(table.under(each, "runs")) for each in table.take("runs", "tables", _list))
     result = Network(table.take("name", "a text", is_text), runs, coefficients, **rates)
     table.finish()
     return result

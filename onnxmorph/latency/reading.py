@@ -60,11 +60,18 @@ def is_table(value: Any) -> Table | None:
 
 
 class Reader:
-    """Takes the keys of a table one by one, and complains about what is missing, wrong or left over."""
+    """Takes the keys of a table one by one, and complains about what is missing, wrong or left over.
 
-    def __init__(self, source: str, table: Table, prefix: str = "") -> None:
-        self.source, self.table, self.prefix = source, table, prefix
+    In a file of a newer minor version nothing is left over: keys that nobody knows are what it added.
+    """
+
+    def __init__(self, source: str, table: Table, prefix: str = "", *, newer: bool = False) -> None:
+        self.source, self.table, self.prefix, self.newer = source, table, prefix, newer
         self.taken: list[str] = []
+
+    def under(self, table: Table, key: str) -> Reader:
+        """Of a table in this one."""
+        return Reader(self.source, table, f"{self.prefix}{key}.", newer=self.newer)
 
     def take(self, key: str, expected: str, read: Callable[[Any], T | None], *default: Any) -> T | Any:
         """The value of a key, or the default; `read` gives None for what is not as `expected`."""
@@ -85,6 +92,6 @@ class Reader:
     def finish(self) -> None:
         """Complain about keys that nobody took."""
         for key in self.table:
-            if key not in self.taken:
+            if key not in self.taken and not self.newer:
                 message = f"{self.source}: {self.prefix}{key}: unknown; expected {', '.join(self.taken)}"
                 raise DeviceError(message, code="device-key")
