@@ -71,9 +71,12 @@ def scratch(parent: Path) -> Iterator[Path]:
     """A folder in ``parent`` for files that are not whole yet; those that killed processes left there go."""
     for left in parent.glob(f"{SCRATCH}*"):
         with suppress(OSError, Timeout):
-            if time.time() - left.stat().st_mtime > BORN:
-                with FileLock(left / LOCK, timeout=0):  # free: the process that made it is no more
-                    shutil.rmtree(left)
+            if time.time() - left.stat().st_mtime < BORN:
+                continue
+            if not (left / LOCK).exists():
+                left.rmdir()  # empty, or not ours
+            with FileLock(left / LOCK, timeout=0):  # free: the process that made it is no more
+                shutil.rmtree(left)
     with tempfile.TemporaryDirectory(dir=parent, prefix=SCRATCH) as name, FileLock(Path(name) / LOCK):
         yield Path(name)
 

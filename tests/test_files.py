@@ -63,14 +63,18 @@ def test_a_link_is_written_through(tmp_path: Path) -> None:
 
 
 def test_folders_that_killed_processes_left_go_and_others_stay(tmp_path: Path) -> None:
-    for name in (".onnxmorph-old", ".onnxmorph-new"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "half").write_text("half")
-    os.utime(tmp_path / ".onnxmorph-old", (0, 0))
+    for name in ("old", "new", "empty", "yours"):
+        folder = tmp_path / f".onnxmorph-{name}"
+        folder.mkdir()
+        for file in {"empty": (), "yours": ("half",)}.get(name, ("half", ".lock")):
+            (folder / file).write_text("half")
+        if name != "new":
+            os.utime(folder, (0, 0))
     with scratch(tmp_path) as busy:
         os.utime(busy, (0, 0))
         write_text("text", tmp_path / "file")
-        assert busy.exists() and {each.name for each in tmp_path.iterdir()} == {".onnxmorph-new", "file", busy.name}
+        stay = {".onnxmorph-new", ".onnxmorph-yours", "file", busy.name}
+        assert {each.name for each in tmp_path.iterdir()} == stay
 
 
 def large(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -187,6 +191,15 @@ def test_a_run_does_not_write_over_its_model(net: Path, tmp_path: Path) -> None:
     morph(chosen.choose, tmp_path / "run" / "seed.onnx", Plan(rounds=1), tmp_path / "run")  # nothing is written there
 
 
+def test_the_demo_does_not_write_where_its_images_lie(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "images.npz").write_bytes(b"images")
+    os.link(tmp_path / "images.npz", tmp_path / "cifar10_decoded.npz")
+    before = state(tmp_path)
+    argv = ("demo", "--data", "cifar10", "--data-path", tmp_path / "images.npz", "--out", tmp_path)
+    assert "where the demo writes" in refused(capsys, *argv, exit_code=1, code="demo-data-path")
+    assert state(tmp_path) == before
+
+
 # ---------------------------------------------------------------- one process at a time
 
 
@@ -226,18 +239,20 @@ def test_a_process_meets_itself(net: Path, tmp_path: Path) -> None:
     assert morph(chosen.choose, net, Plan(rounds=1), tmp_path / "run").rounds == 1
 
 
-@pytest.mark.parametrize("what", ["job", "device"])
-def test_jobs_and_devices_are_held_as_well(what: str, net: Path, tmp_path: Path) -> None:
+def test_jobs_are_held_as_well(net: Path, tmp_path: Path) -> None:
     plans = grid(Plan(rounds=1), ["flops=100%"], ["flops=60%"], [0])
-    if what == "job":
-        first = sweep(CHOOSE, net, plans, tmp_path / "runs")
-        folder = tmp_path / "runs" / first.jobs[0]
-        shutil.rmtree(folder / "final")
-        with alone(folder):
-            (failed,) = sweep(CHOOSE, net, plans, tmp_path / "runs").failed
-        assert failed.code == "locked" and f"process {os.getpid()}" in failed.message
-        assert sweep(CHOOSE, net, plans, tmp_path / "runs").rows == first.rows
-        return
+    first = sweep(CHOOSE, net, plans, tmp_path / "runs")
+    folder = tmp_path / "runs" / first.jobs[0]
+    shutil.rmtree(folder / "final")
+    with alone(folder):
+        (failed,) = sweep(CHOOSE, net, plans, tmp_path / "runs").failed
+    assert failed.code == "locked" and f"process {os.getpid()}" in failed.message
+    assert sweep(CHOOSE, net, plans, tmp_path / "runs").rows == first.rows
+
+
+def test_devices_and_the_demo_are_held_as_well(net: Path, tmp_path: Path, capsys: Capture) -> None:
+    with alone(tmp_path):
+        assert f"process {os.getpid()}" in refused(capsys, "demo", "--out", tmp_path, exit_code=1, code="locked")
     path = tmp_path / "here.toml"
     with alone(path), pytest.raises(OutputError, match=rf"here.toml is in use by process {os.getpid()}"):
         calibrate(analyze(net), path, Place("CPUExecutionProvider", 1), most=1)
