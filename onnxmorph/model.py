@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from onnx_ir.passes import common as passes
 from onnxmorph.checks import check_bodies, check_equations, check_functions, check_tensors, check_values, check_versions
 from onnxmorph.errors import ModelError, OutputError
 from onnxmorph.external import place_external
+from onnxmorph.files import check_output, free_name, scratch, weights_beside
 from onnxmorph.graph import Graph, Parameter, Shape, holds_data
 from onnxmorph.infer import GUESS, names_of, root_cause
 from onnxmorph.scopes import lift_weights, make_unique, settle_outputs
@@ -223,9 +223,10 @@ def _fingerprint(model: ir.Model) -> str:
 
 
 def save(model: ir.Model, path: str | os.PathLike[str]) -> None:
-    """Write a model whole or not at all: to a temporary name in the same folder, then renamed.
+    """Write a model whole or not at all: under another name, then renamed.
 
-    Models over 1.5 GB keep their weights in ``<name>.data`` beside them.
+    Models over 1.5 GB keep their weights in ``<name>.data`` beside them; where that is taken, in ``<name>.2.data`` and
+    so on: what stands is never mixed with what is new. Files so named that no longer count are removed.
 
     Raises:
         OutputError: the folder is missing or cannot be written.
@@ -233,15 +234,17 @@ def save(model: ir.Model, path: str | os.PathLike[str]) -> None:
     target = check_output(path)
     size = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
     try:
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".onnxmorph-") as folder:
-            whole = Path(folder) / target.name
-            weights = f"{target.name}.data" if size > SINGLE_FILE else None
+        with scratch(target.parent) as folder:
+            weights = free_name(target) if size > SINGLE_FILE else None
             if weights is None:  # whatever still lies in files beside the source
                 ir.external_data.load_to_model(model)
-            ir.save(model, whole, external_data=weights)
+            ir.save(model, folder / target.name, external_data=weights)
             if weights:
-                os.replace(Path(folder) / weights, target.parent / weights)
-            os.replace(whole, target)
+                os.replace(folder / weights, target.parent / weights)
+            os.replace(folder / target.name, target)  # until here the old model stands, and the weights that it reads
+            for old in weights_beside(target):
+                if old.name != weights:
+                    old.unlink()
     except ir.serde.SerdeError as e:
         raise OutputError(
             f"{target}: cannot be written ({root_cause(e)}); export the model again", code="output"
@@ -255,34 +258,7 @@ def copy(source: Source, path: str | os.PathLike[str]) -> None:
     save(_read(source)[0], path)
 
 
-def check_output(path: str | os.PathLike[str]) -> Path:
-    """Where a result will stand, links followed. Raises OutputError if nothing can be written there."""
-    target = Path(path).resolve()
-    reason = ""
-    if target.exists() and not target.is_file():  # a folder, or a device, which a rename would replace
-        reason = "it is no regular file"
-    elif not target.parent.is_dir():
-        reason = f"there is no folder {target.parent}"
-    elif not os.access(target.parent, os.W_OK):
-        reason = f"the folder {target.parent} is read-only"
-    if reason:
-        raise OutputError(f"{path}: cannot be written ({reason}); choose another place", code="output")
-    return target
-
-
 def files_of(graph: Graph) -> tuple[Path, ...]:
     """The files beside the model that hold its weights."""
     tensors = (v.const_value for v in graph.model.graph.initializers.values())
     return tuple({Path(t.path): None for t in tensors if isinstance(t, ir.ExternalTensor)})
-
-
-def write_text(text: str, path: str | os.PathLike[str]) -> None:
-    """Write a text file whole or not at all. Raises OutputError as `save` does."""
-    target = check_output(path)
-    try:
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".onnxmorph-") as folder:
-            whole = Path(folder) / target.name
-            whole.write_text(text, encoding="utf-8")
-            os.replace(whole, target)
-    except OSError as e:
-        raise OutputError(f"{target}: cannot be written ({e.strerror}); choose another place", code="output") from None

@@ -78,10 +78,13 @@ def shown(value: Any) -> str:
 
 
 class Reader:
-    """Takes the keys of a table one by one, and complains about what is missing, wrong or left over."""
+    """Takes the keys of a table one by one, and complains about what is missing, wrong or left over.
 
-    def __init__(self, source: str, table: Table, prefix: str, wrong: Wrong) -> None:
-        self.source, self.table, self.prefix, self.wrong = source, table, prefix, wrong
+    In a file of a newer minor version nothing is left over: keys that nobody knows are what it added.
+    """
+
+    def __init__(self, source: str, table: Table, prefix: str, wrong: Wrong, *, newer: bool = False) -> None:
+        self.source, self.table, self.prefix, self.wrong, self.newer = source, table, prefix, wrong, newer
         self.taken: list[str] = []
 
     def take(self, key: str, expected: str, read: Callable[[Any], T | None], *default: Any) -> T | Any:
@@ -112,11 +115,11 @@ class Reader:
     def at(self, place: str, table: Any) -> Reader:
         """The reader of something that stands at a place below this one, and has to be a table."""
         found = self.value(place, "a table", is_table(table), table)
-        return Reader(self.source, found, f"{self.prefix}{place}.", self.wrong)
+        return Reader(self.source, found, f"{self.prefix}{place}.", self.wrong, newer=self.newer)
 
     def finish(self) -> None:
         """Complain about keys that nobody took."""
         for key in self.table:
-            if key not in self.taken:
+            if key not in self.taken and not self.newer:
                 message = f"{self.source}: {self.prefix}{key}: unknown; expected {', '.join(self.taken)}"
                 raise self.wrong(message, True)

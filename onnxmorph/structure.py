@@ -15,12 +15,13 @@ from onnxmorph.analysis import Analysis, analyze_graph
 from onnxmorph.axes import Array
 from onnxmorph.bounds import NUMBERS, PATTERNS, Bounds
 from onnxmorph.errors import BoundsError, StructureError
-from onnxmorph.model import write_text
+from onnxmorph.files import write_text
+from onnxmorph.formats import A_VERSION, refusal, version_of
 from onnxmorph.polynomial import Widths
 from onnxmorph.positions import take
 from onnxmorph.reading import Reader, is_list, is_number, is_text, is_whole, shown
 
-VERSION = 1
+VERSION, MINOR = 1, 0
 MOST = 1 << 40  # channels of a group
 LARGEST = 1 << 28  # bytes of a file
 
@@ -197,8 +198,10 @@ class Structure:
     def from_json(text: str, source: str = "structure") -> Structure:
         """Read a document. Only `version`, `model` and `groups` are needed: the rest follows from the model.
 
+        What a later minor version added is left out.
+
         Raises:
-            StructureError: it is no structure, or of a newer version; with `source` and the place in it.
+            StructureError: it is no structure, or of another major version; with `source` and the place in it.
         """
         try:
             document = json.loads(text)
@@ -209,10 +212,10 @@ class Structure:
             message = f"{source}: expected a table, found {shown(document)}; write a structure with `shrink`"
             raise StructureError(message, code="structure")
         of = Reader(source, document, "", _malformed)
-        version = of.take("version", "a whole number", is_whole)
-        if version != VERSION:
-            message = f"{source}: structure version {version} is not supported (this onnxmorph reads version {VERSION})"
-            raise StructureError(message, code="structure-version")
+        major, minor = of.take("version", A_VERSION, version_of)
+        if major != VERSION:
+            raise StructureError(refusal(source, document["version"], VERSION), code="structure-version")
+        of.newer = minor > MINOR
         groups = of.take("groups", "a list of groups", is_list)
         parameters, costs = of.inner("parameters", {}), of.inner("costs", {})
         counts = {when: costs.inner(when) for when in costs.table}

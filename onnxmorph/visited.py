@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from onnxmorph.model import write_text
+from onnxmorph.files import write_text
 from onnxmorph.structure import Structure
 
 FINAL = "final"

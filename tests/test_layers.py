@@ -17,8 +17,8 @@ FRAMEWORKS = {"torch", "tensorflow", "tf2onnx", "keras", "jax", "flax", "paddle"
 
 # Each layer may import the layers above it in this list, and itself where it is a package.
 LAYERS = """
-errors devices
-reading
+errors devices formats
+files reading
 axes polynomial arithmetic
 notation positions graph
 rules

@@ -87,9 +87,12 @@ class Machine:
         }
 
 
-def machine(table: Table, source: str) -> Machine:
-    """Read the table ``[measured]``. Raises DeviceError with `source`, the key, and what it should be."""
-    found = Reader(source, table, "measured.", malformed)
+def machine(table: Table, source: str, *, newer: bool = False) -> Machine:
+    """Read the table ``[measured]``. Raises DeviceError with `source`, the key, and what it should be.
+
+    Of a file of a newer minor version, unknown keys are left out.
+    """
+    found = Reader(source, table, "measured.", malformed, newer=newer)
     networks = found.inner("networks")
     read = {key: _network(networks.inner(key)) for key in networks.table}
     result = Machine(
