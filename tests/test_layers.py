@@ -20,7 +20,7 @@ LAYERS = """
 errors devices
 axes polynomial arithmetic
 notation positions graph
-rules
+rules weights
 bodies kinds
 infer scopes
 checks sparse states view
