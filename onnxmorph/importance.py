@@ -74,10 +74,10 @@ def _norms(analysis: Analysis, power: int, names: list[str]) -> Scores:
             continue
         shape = analysis.parameters[name].shape
         sums = {axis: np.zeros(shape[axis]) for axis, _ in labelled}
-        for index, array in real_pieces(analysis, name, steps):
-            powers = np.abs(array) ** power
-            for axis, total_of in sums.items():
-                total_of[index[axis]] += powers.sum(tuple(t for t in range(array.ndim) if t != axis))
+        for index, part in real_pieces(analysis, name, steps):
+            np.power(np.abs(part, out=part), power, out=part)
+            for axis, found in sums.items():
+                found[index[axis]] += part.sum(tuple(t for t in range(part.ndim) if t != axis))
         for axis, rows in labelled:
             each = (sums[axis] / (prod(shape) / shape[axis])) ** (1 / power)
             each = each / (each.mean() or 1.0)

@@ -65,7 +65,7 @@ def real(analysis: Analysis, name: str, steps: Mapping[str, Steps]) -> NDArray[n
 def real_pieces(
     analysis: Analysis, name: str, steps: Mapping[str, Steps]
 ) -> Iterator[tuple[Index, NDArray[np.float64]]]:
-    """As `real`, in parts, each with its place: one part is in memory at a time."""
+    """As `real`, in parts, each with its place: one part is in memory at a time, and belongs to the caller."""
     of = steps.get(name, PLAIN) if analysis.parameters[name].quantised else PLAIN
     for index, piece in pieces(analysis.graph.tensor(name), name):
         array = piece.astype(np.float64)

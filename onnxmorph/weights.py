@@ -41,8 +41,8 @@ def stay_beside(model: ir.Model) -> bool:
 def load_attributes(model: ir.Model) -> None:
     """Bring tensors that nodes hold into memory: they are written with the nodes, wherever they lay."""
     for node in (node for graph in model.graphs() for node in graph):
-        for name, attribute in node.attributes.items():
-            if attribute.type == ir.AttributeType.TENSOR and isinstance(tensor := attribute.value, ir.ExternalTensor):
+        for name, attribute in list(node.attributes.items()):
+            if isinstance(tensor := attribute.value, ir.ExternalTensor):
                 held = ir.Tensor(read(tensor, name).copy(), dtype=tensor.dtype, name=tensor.name)
                 node.attributes[name] = ir.AttrTensor(name, held)
 

@@ -23,13 +23,13 @@ MICROSOFT = "com.microsoft"
 class Llama:
     """Sizes of a network: `heads` of queries share `groups` of keys and values, each of `size` positions."""
 
-    layers: int = 2
+    layers: int = 1
     width: int = 64
     heads: int = 8
     groups: int = 2
     size: int = 16
     hidden: int = 96
-    vocabulary: int = 320
+    vocabulary: int = 160
     tokens: int = 8
     dtype: int = TensorProto.FLOAT
     fused: bool = False  # ONNX Runtime's own norms and attention instead of ordinary ops
