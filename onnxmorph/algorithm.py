@@ -28,6 +28,7 @@ from onnxmorph.analysis import Analysis, analyze
 from onnxmorph.budget import Budget, Limit, written
 from onnxmorph.errors import RunError
 from onnxmorph.functions import called, load_function
+from onnxmorph.graph import unread
 from onnxmorph.model import Source, copy, load, write_text
 from onnxmorph.rounds import Plan, Round, Trained, keep
 from onnxmorph.structure import Structure
@@ -230,5 +231,6 @@ def _digest(model: ir.Model) -> str:
     found = hashlib.sha256()
     for name, value in sorted(model.graph.initializers.items()):
         if value.const_value is not None:
-            found.update(name.encode() + b"\0" + value.const_value.tobytes())
+            found.update(name.encode() + b"\0")
+            found.update(unread(value.const_value).tobytes())
     return found.hexdigest()[:16]

@@ -209,13 +209,16 @@ def read(tensor: ir.TensorProtocol, name: str) -> NDArray[Any]:
 
     Those in a file are mapped for this array alone: what is read of them is let go of with it.
     """
-    if isinstance(tensor, ir.ExternalTensor):
-        tensor = window(tensor, 0, tensor.shape.numpy())
     try:
-        return np.asarray(tensor.numpy())
+        return np.asarray(unread(tensor).numpy())
     except (ValueError, TypeError, OSError) as e:
         message = f"the data of tensor {name!r} cannot be read ({e}); copy or export the model again"
         raise ModelError(message, code="model-tensor") from None
+
+
+def unread(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+    """The tensor, of which nothing is in memory yet if it lies in a file, nor is once it is let go of."""
+    return window(tensor, 0, tensor.shape.numpy()) if isinstance(tensor, ir.ExternalTensor) else tensor
 
 
 def window(tensor: ir.ExternalTensor, start: int, shape: Shape) -> ir.ExternalTensor:

@@ -172,8 +172,10 @@ def test_from_the_command_line(of: Llama, tmp_path: Path, capsys: pytest.Capture
     asked("shrink", path, "-o", tmp_path / "again.onnx", "--structure", kept)
     asked("expand", path, "-o", tmp_path / "wide.onnx", "--structure", kept, "--budget", "params=90%")
     asked("scale", path, "-o", tmp_path / "half.onnx", "--budget", "params=60%")
-    found = asked("verify", path, tmp_path / "o.onnx", "--structure", kept)
-    assert found["ok"] is True
+    with opened() as opens:
+        assert asked("verify", path, tmp_path / "o.onnx", "--structure", kept)["ok"] is True
+    lent = [Path(name) for name in opens if name.endswith("model.onnx.data")]
+    assert len(lent) == 2 and not any(each.parent.exists() for each in lent)  # ONNX Runtime read both from files
     names = {"o.onnx", "again.onnx", "wide.onnx", "half.onnx", "m.onnx"}
     assert {p.name for p in tmp_path.iterdir()} == names | {f"{n}.data" for n in names} | {"s.json"}
     assert (tmp_path / "o.onnx.data").read_bytes() == (tmp_path / "again.onnx.data").read_bytes()
