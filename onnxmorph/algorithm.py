@@ -32,6 +32,7 @@ from onnxmorph.errors import RunError
 from onnxmorph.files import alone, write_text
 from onnxmorph.formats import refusal, version_of
 from onnxmorph.functions import called, load_function
+from onnxmorph.graph import unread
 from onnxmorph.model import Source, copy, load
 from onnxmorph.rounds import Plan, Round, Trained, keep
 from onnxmorph.structure import Structure
@@ -259,5 +260,6 @@ def _digest(model: ir.Model) -> str:
     found = hashlib.sha256()
     for name, value in sorted(model.graph.initializers.items()):
         if value.const_value is not None:
-            found.update(name.encode() + b"\0" + value.const_value.tobytes())
+            found.update(name.encode() + b"\0")
+            found.update(unread(value.const_value).tobytes())
     return found.hexdigest()[:16]

@@ -27,10 +27,10 @@ from onnxmorph.scopes import lift_weights, make_unique, settle_outputs
 from onnxmorph.sparse import dense
 from onnxmorph.states import drop_zero_states
 from onnxmorph.view import infer_twice, nodes_of, static_entries, take_branches
+from onnxmorph.weights import load_attributes, stay_beside
 
 SAMPLED = "how often it runs its body is not known: that is counted once"
 GROWTH = 60  # of a dynamic first axis, from 1 to a prime: few sizes of a network are multiples of that
-SINGLE_FILE = 1_500_000_000  # bytes of weights; a protobuf ends at 2 GB
 
 Source = str | os.PathLike[str] | onnx.ModelProto | ir.Model
 
@@ -225,17 +225,19 @@ def _fingerprint(model: ir.Model) -> str:
 def save(model: ir.Model, path: str | os.PathLike[str]) -> None:
     """Write a model whole or not at all: under another name, then renamed.
 
-    Models over 1.5 GB keep their weights in ``<name>.data`` beside them; where that is taken, in ``<name>.2.data`` and
-    so on: what stands is never mixed with what is new. Files so named that no longer count are removed.
+    Models over 1.5 GB keep their weights in ``<name>.data`` beside them, written tensor by tensor; of a model that was
+    read with its weights in a file, those over 50 MB do. Where that name is taken it is ``<name>.2.data`` and so on: what
+    stands is never mixed with what is new. Files so named that no longer count are removed.
 
     Raises:
         OutputError: the folder is missing or cannot be written.
     """
     target = check_output(path)
-    size = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
+    apart = stay_beside(model)
     try:
         with scratch(target.parent) as folder:
-            weights = free_name(target) if size > SINGLE_FILE else None
+            weights = free_name(target) if apart else None
+            load_attributes(model)
             if weights is None:  # whatever still lies in files beside the source
                 ir.external_data.load_to_model(model)
             ir.save(model, folder / target.name, external_data=weights)
@@ -250,7 +252,9 @@ def save(model: ir.Model, path: str | os.PathLike[str]) -> None:
             f"{target}: cannot be written ({root_cause(e)}); export the model again", code="output"
         ) from None
     except OSError as e:
-        raise OutputError(f"{target}: cannot be written ({e.strerror}); choose another place", code="output") from None
+        raise OutputError(
+            f"{target}: cannot be written ({e.strerror or e}); choose another place", code="output"
+        ) from None
 
 
 def copy(source: Source, path: str | os.PathLike[str]) -> None:

@@ -21,7 +21,7 @@ errors devices formats
 files reading
 axes polynomial arithmetic
 notation positions graph
-rules
+rules weights
 bodies kinds
 infer scopes
 external
