@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import NoReturn
 
 import networkx as nx
 import onnx
@@ -18,6 +19,7 @@ from onnxmorph.infer import version_of
 OPERAND = r"[a-zA-Z]*(\.\.\.[a-zA-Z]*)?"
 EQUATION = re.compile(rf"{OPERAND}(,{OPERAND})*(->{OPERAND})?")
 MOST_NODES = 1_000_000  # after functions are inlined
+MOST_DEPTH = 64  # of bodies in bodies, each of which takes some calls of Python's
 
 
 def check_versions(model: ir.Model, name: str) -> None:
@@ -29,6 +31,22 @@ def check_versions(model: ir.Model, name: str) -> None:
     if (model.ir_version or 0) > onnx.IR_VERSION:
         message = f"{name}: IR version {model.ir_version} is not supported (up to {onnx.IR_VERSION}); upgrade onnx"
         raise ModelError(message, code="model-ir")
+
+
+def check_extent(model: ir.Model, name: str) -> None:
+    """No more nodes, and no deeper bodies, than can be gone through."""
+    waiting, count = [(graph, 0) for graph in (model.graph, *(f.graph for f in model.functions.values()))], 0
+    while waiting:
+        graph, depth = waiting.pop()
+        count += len(graph)
+        if count > MOST_NODES or depth > MOST_DEPTH:
+            _too_much(name, count, depth)
+        waiting += [(body, depth + 1) for node in graph for body in bodies_of(node)]
+
+
+def _too_much(name: str, nodes: int, depth: int) -> NoReturn:
+    much = f"more than {MOST_NODES:,} nodes" if nodes > MOST_NODES else f"bodies more than {MOST_DEPTH} deep in others"
+    raise ModelError(f"{name}: the model has {much}; export it smaller, or without its loops", code="model-extent")
 
 
 def check_functions(model: ir.Model, name: str) -> None:
@@ -43,14 +61,32 @@ def check_functions(model: ir.Model, name: str) -> None:
         message = f"{name}: a function of the model calls itself; export it without recursion"
         raise ModelError(message, code="model-functions") from None
     size: dict[ir.OperatorIdentifier, int] = {}
+    deep: dict[ir.OperatorIdentifier, int] = {}
     for key in (*reversed(order), *(calls.keys() - set(order))):
-        size[key] = sum(size.get(called, 1) for called in calls[key])
-    total = sum(size.get(n.op_identifier(), 1) for n in model.graph.all_nodes())
-    if total > MOST_NODES:
+        size[key], deep[key] = _inlined(model.functions[key].graph, size, deep)
+    nodes, depth = _inlined(model.graph, size, deep)
+    if nodes > MOST_NODES:
         message = (
-            f"{name}: with its functions inlined it has {total:.2g} nodes (at most {MOST_NODES:,}); export it flat"
+            f"{name}: with its functions inlined it has {nodes:.2g} nodes (at most {MOST_NODES:,}); export it flat"
         )
         raise ModelError(message, code="model-functions")
+    if depth > MOST_DEPTH:
+        _too_much(name, nodes, depth)
+
+
+def _inlined(
+    graph: ir.Graph, size: Mapping[ir.OperatorIdentifier, int], deep: Mapping[ir.OperatorIdentifier, int]
+) -> tuple[int, int]:
+    """How many nodes a graph has once functions of these sizes and depths stand in it, and how deep its bodies are."""
+    waiting, nodes, depth = [(graph, 0)], 0, 0
+    while waiting:
+        each, level = waiting.pop()
+        for node in each:
+            called = node.op_identifier()
+            nodes, depth = nodes + size.get(called, 1), max(depth, level + deep.get(called, 0))
+            waiting += [(body, level + 1) for body in bodies_of(node)]
+        depth = max(depth, level)
+    return nodes, depth
 
 
 def check_tensors(model: ir.Model, name: str) -> None:
@@ -115,8 +151,9 @@ def _tensors(model: ir.Model) -> Iterator[tuple[str, ir.TensorProtocol]]:
 def check_equations(model: ir.Model, name: str) -> None:
     """Equations of Einsum are equations: onnx's own inference does not come back from an ellipsis of two dots."""
     for node in model.graph.all_nodes():
-        text = node.attributes.get_string("equation", "") if node.op_type == "Einsum" else ""
-        if not EQUATION.fullmatch("".join((text or "").split())):
+        attribute = node.attributes.get("equation") if node.op_type == "Einsum" else None
+        text = str(attribute.value) if attribute is not None else ""
+        if not EQUATION.fullmatch("".join(text.split())):
             message = f"{name}: node {node.name!r} (Einsum) does not fit its equation {text[:60]!r}, which is none"
             raise ModelError(f"{message}; export it again", code="model-shape")
 

@@ -17,7 +17,15 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
-from onnxmorph.checks import check_bodies, check_equations, check_functions, check_tensors, check_values, check_versions
+from onnxmorph.checks import (
+    check_bodies,
+    check_equations,
+    check_extent,
+    check_functions,
+    check_tensors,
+    check_values,
+    check_versions,
+)
 from onnxmorph.errors import ModelError, OutputError
 from onnxmorph.external import place_external
 from onnxmorph.files import check_output, free_name, scratch, weights_beside
@@ -47,6 +55,7 @@ def load(source: Source, shapes: Mapping[str, Sequence[int]] | None = None) -> G
     """
     model, name = _read(source)
     check_versions(model, name)
+    check_extent(model, name)
     check_tensors(model, name)
     check_functions(model, name)
     settle_outputs(model)
@@ -226,8 +235,8 @@ def save(model: ir.Model, path: str | os.PathLike[str]) -> None:
     """Write a model whole or not at all: under another name, then renamed.
 
     Models over 1.5 GB keep their weights in ``<name>.data`` beside them, written tensor by tensor; of a model that was
-    read with its weights in a file, those over 50 MB do. Where that name is taken it is ``<name>.2.data`` and so on: what
-    stands is never mixed with what is new. Files so named that no longer count are removed.
+    read with its weights in a file, those over 50 MB do. Where that is taken, they are in ``<name>.2.data`` and so on:
+    what stands is never mixed with what is new. Files so named that no longer count are removed.
 
     Raises:
         OutputError: the folder is missing or cannot be written.

@@ -5,7 +5,7 @@ The error names the file, the place in it, what was expected there and what was 
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar
 
@@ -14,6 +14,8 @@ from onnxmorph.errors import OnnxMorphError
 T = TypeVar("T")
 Table = Mapping[str, Any]
 Wrong = Callable[[str, bool], OnnxMorphError]  # from a sentence; whether it is about a key, not about its value
+
+LARGEST = sys.float_info.max
 
 # What values have to be, as messages say it.
 RATE = "a number from 1 to 1e24"
@@ -39,8 +41,8 @@ def is_seconds(value: Any) -> float | None:
 
 
 def is_number(value: Any) -> float | None:
-    """A number that is not negative."""
-    return _number(value, 0, math.inf) if value != math.inf else None
+    """A number that is not negative, and that a float can hold."""
+    return _number(value, 0, LARGEST)
 
 
 def is_whole(value: Any) -> int | None:

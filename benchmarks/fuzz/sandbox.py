@@ -81,7 +81,12 @@ class Sandbox:
             return
         if event in CODE or (event == "open" and not self.may_open(*arguments)):
             self.stop(f"{event} {arguments[:2]}")
-        if event in MOVES and not all(self.inside(a, self.out) for a in arguments if isinstance(a, str | os.PathLike)):
+        within = any(isinstance(a, int) and a >= 0 for a in arguments[1:])  # a name in a folder that was opened before
+        if (
+            event in MOVES
+            and not within
+            and not all(self.inside(a, self.out) for a in arguments if isinstance(a, str | os.PathLike))
+        ):
             self.stop(f"{event} {arguments[:2]}")
 
     def stop(self, what: str) -> None:
