@@ -18,7 +18,7 @@ from matplotlib import pyplot
 from benchmarks.accuracy.experiment import Recipe
 from benchmarks.accuracy.experiment import read as experiment
 from benchmarks.timing import RESULTS
-from onnxmorph.model import write_text
+from onnxmorph.files import write_text
 
 matplotlib.rcParams["svg.hashsalt"] = "onnxmorph"  # the same picture is the same file
 DOCS = Path(__file__).parents[2] / "docs"
