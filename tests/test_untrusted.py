@@ -353,8 +353,8 @@ def test_no_file_is_unpickled_or_run(path: Path) -> None:
     "source",
     [
         "import pickle", "from pickle import loads", "import joblib as j", "np.load(p)",
-        "np.load(p, allow_pickle=True)", "numpy.load(p, allow_pickle=x)", "torch.load(p)", "torch.load(p, weights_only=False)",
-        "eval(text)", "options.register_custom_ops_library(path)",
+        "np.load(p, allow_pickle=True)", "numpy.load(p, allow_pickle=x)", "torch.load(p)",
+        "torch.load(p, weights_only=False)", "eval(text)", "options.register_custom_ops_library(path)",
     ],
 )  # fmt: skip
 def test_what_is_unsafe_is_found(source: str) -> None:
