@@ -47,7 +47,7 @@ def report(
     if output.suffix not in (".html", ".htm"):  # nor, then, anything that a folder among the sources holds
         raise UsageError(f"{output}: the report is HTML; give it a name that ends in .html.")
     check_outputs(sources, output)
-    from onnxmorph.model import write_text
+    from onnxmorph.files import write_text
     from onnxmorph.report import page, reported, reported_document
 
     if figures is not None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from onnxmorph.errors import OnnxMorphError, OutputError
+from onnxmorph.files import whole
 from onnxmorph.report.drawing import Document, cost_name, quantity, shorten
 
 try:
@@ -49,16 +48,15 @@ def save_figures(document: Document, folder: Path) -> list[Path]:
     with matplotlib.rc_context(STYLE):
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder, prefix=".onnxmorph-") as new:
-                for name, figure in _figures(document):
-                    for kind, said in (("svg", {"Date": None}), ("png", {})):
-                        path = Path(new) / f"{name}.{kind}"
-                        figure.savefig(path, metadata=said)
-                        os.replace(path, folder / path.name)
-                        written.append(folder / path.name)
         except OSError as e:
             message = f"{folder}: cannot be written ({e.strerror}); choose another folder"
             raise OutputError(message, code="output") from None
+        for name, figure in _figures(document):
+            for kind, said in (("svg", {"Date": None}), ("png", {})):
+                path = folder / f"{name}.{kind}"
+                with whole(path) as place:
+                    figure.savefig(place, metadata=said)
+                written.append(path)
     return written
 
 

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from onnxmorph import latency
+from onnxmorph.algorithm import VERSION
 from onnxmorph.analysis import Analysis, analyze_graph
 from onnxmorph.bounds import Bounds
 from onnxmorph.errors import ModelError, OnnxMorphError
+from onnxmorph.formats import refusal, version_of
 from onnxmorph.graph import Graph
 from onnxmorph.model import load
 from onnxmorph.report.page.subject import Point, Series, Subject, of_structure
@@ -175,19 +177,33 @@ def _run(path: Path, reader: Reader) -> Subject:
         after, stated = {g.id: g.width for g in of.groups}, {"after": of.count()}
         facts.append(("shown", _label(last)))
     if (path / FAILED).exists():
-        failed = json.loads((path / FAILED).read_text(encoding="utf-8"))
-        facts.append(("failed", str(failed["message"])))
+        facts.append(("failed", str(_table(path / FAILED).get("message"))))
     points = tuple(Point(_label(each), each.costs, each.metric, best=each.pareto) for each in found)
     series = _logged(path) or _on_the_way(path, before, found)
     return Subject(_name(path), "run", before, after, stated, points, series, tuple(facts))
 
 
 def _plan(path: Path) -> Plan:
+    """What a run was asked for."""
+    said = _table(path)
+    major, _ = version_of(said.get("version")) or (None, None)
+    if major != VERSION:
+        raise OnnxMorphError(refusal(str(path), said.get("version"), VERSION), code="report-source")
+    known = {key: said[key] for key in Plan.__dataclass_fields__ if key in said}
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        known = {key: said[key] for key in Plan.__dataclass_fields__ if key in said}
-        return Plan(**{**known, "bounds": Bounds(**known.get("bounds", {}))})
-    except (OSError, ValueError, TypeError, AttributeError) as e:
+        plan = Plan(**{**known, "bounds": Bounds(**known.get("bounds", {}))})
+        if not isinstance(plan.shapes, dict) or not isinstance(plan.device, str | None):
+            raise TypeError("shapes are a table, a device is a name")
+    except (ValueError, TypeError, AttributeError) as e:
+        raise OnnxMorphError(f"{path} is of no run ({e}); give the folder of a run", code="report-source") from None
+    return plan
+
+
+def _table(path: Path) -> dict[str, Any]:
+    """A JSON object in the folder of a run."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError) as e:
         raise OnnxMorphError(f"{path} cannot be read ({e}); give the folder of a run", code="report-source") from None
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from onnxmorph.analysis import Analysis
 from onnxmorph.polynomial import Widths
+from onnxmorph.reading import LARGEST
 from onnxmorph.structure import Structure
 
 
@@ -98,7 +99,8 @@ def of_structure(name: str, structure: Structure, analysis: Analysis | None) -> 
     said = structure.provenance
     facts = tuple((key, _text(said[key])) for key in ("method", "budget", "seed", "round", "omega") if key in said)
     metric = said.get("metric")
-    rated = {"before": None, "after": metric if isinstance(metric, int | float) else None}
+    known = isinstance(metric, int | float) and not isinstance(metric, bool) and abs(metric) <= LARGEST
+    rated = {"before": None, "after": metric if known else None}
     names = {"before": "the full network", "after": name.rpartition("/")[2]}
     points = tuple(Point(names[when], structure.costs[when], rated[when]) for when in names if when in structure.costs)
     return Subject(
