@@ -352,8 +352,8 @@ def test_no_file_is_unpickled_or_run(path: Path) -> None:
 @pytest.mark.parametrize(
     "source",
     [
-        "import pickle", "from pickle import loads", "import joblib as j", "np.load(p)",
-        "np.load(p, allow_pickle=True)", "numpy.load(p, allow_pickle=x)", "torch.load(p)", "torch.load(p, weights_only=False)", "eval(text)",
+        "import pickle", "from pickle import loads", "import joblib", "np.load(p)", "np.load(p, allow_pickle=True)",
+        "numpy.load(p, allow_pickle=x)", "torch.load(p)", "torch.load(p, weights_only=False)", "eval(text)",
         "options.register_custom_ops_library(path)",
     ],
 )  # fmt: skip
