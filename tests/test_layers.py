@@ -37,6 +37,7 @@ quantised
 budget structure importance graphs latency
 widths
 search knapsack magnitudes schedule worth
+saliency
 penalty
 controller
 surgery ties

@@ -178,7 +178,7 @@ def test_it_installs_alone_and_works(kind: str, version: str, request: pytest.Fi
     refused = subprocess.run(
         [programs / "onnxmorph", "demo", "--json"], cwd=tmp_path, capture_output=True, text=True, timeout=300
     )
-    assert json.loads(refused.stdout)["error"]["code"] == "demo-extra"
+    assert json.loads(refused.stdout)["error"]["code"] == "demo-missing"
 
 
 @pytest.mark.nightly
