@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 import onnxmorph
-from onnxmorph import Structure, analyze, axes, checks, shrink
+from onnxmorph import Structure, analyze, axes, checks, expand, shrink
 from onnxmorph.algorithm import begin
 from onnxmorph.errors import DeviceError, ModelError, OnnxMorphError, RunError, StructureError
 from onnxmorph.importance import load_gradients
@@ -207,6 +207,16 @@ def test_what_would_be_huge_is_not_worked_out_ahead(more: int, left: str) -> Non
     copies[0] = 1
     ops = {n.op_type for n in shrink(analysis, Structure.of(analysis, copies)).model.graph}
     assert left in ops and "Gemm" not in ops and ("Pad" in ops) == (left == "Pad")
+
+
+def test_what_costs_nothing_does_not_grow_without_end() -> None:
+    nodes, outputs = [node("Mul", "x w", "h"), node("Shape", "h", "y")], [value("y", [3], TensorProto.INT64)]
+    proto = model(nodes, [weight("w", 1, 4, 6)], [value("x", [1, 1, 1])], outputs)
+    analysis = analyze(proto)
+    assert [g.width for g in analysis.groups] == [4, 6]
+    copies = np.array([1, 0, 0, 0, 0, *[1] * 6])  # of the product that is charged nothing is left
+    wide = expand(analysis, Structure.of(analysis, copies), "params=120%")
+    assert wide.structure.widths.tolist() == [0, 6]
 
 
 # -- documents -------------------------------------------------------------------------------------
