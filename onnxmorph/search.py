@@ -87,8 +87,9 @@ def multiply(
     """The largest width multiplier found whose rounded widths satisfy the budget, and these widths.
 
     What rounding left over is then spent on the groups that rounding cut most. Groups that are one channel
-    wide in the model do not grow, nor do those that cost nothing however wide; empty ones stay empty. Where a cost rises although widths fall, multipliers
-    between those that are looked at may be missed; the widths satisfy the budget in any case.
+    wide in the model do not grow, nor do those that cost nothing however wide; empty ones stay empty. Where a cost
+    rises although widths fall, multipliers between those that are looked at may be missed; the widths satisfy the
+    budget in any case.
 
     Args:
         analysis: of the original model.

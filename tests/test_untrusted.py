@@ -211,7 +211,7 @@ def test_what_would_be_huge_is_not_worked_out_ahead(more: int, left: str) -> Non
 
 def test_what_costs_nothing_does_not_grow_without_end() -> None:
     nodes, outputs = [node("Mul", "x w", "h"), node("Shape", "h", "y")], [value("y", [3], TensorProto.INT64)]
-    proto = model(nodes, [weight("w", 1, 4, 6)], [value("x", [1, 1, 1])], outputs)
+    proto = model(nodes, [weight("w", 1, 4, 6)], [value("x", ["n", 1, 1])], outputs)
     analysis = analyze(proto)
     assert [g.width for g in analysis.groups] == [4, 6]
     copies = np.array([1, 0, 0, 0, 0, *[1] * 6])  # of the product that is charged nothing is left
