@@ -32,7 +32,9 @@ from onnxmorph.errors import RunError
 from onnxmorph.files import alone, write_text
 from onnxmorph.formats import refusal, version_of
 from onnxmorph.functions import called, load_function
+from onnxmorph.graph import unread
 from onnxmorph.model import Source, copy, load
+from onnxmorph.reading import shown
 from onnxmorph.rounds import Plan, Round, Trained, keep
 from onnxmorph.structure import Structure
 from onnxmorph.surgery import expand, shrink
@@ -236,7 +238,7 @@ def _begin(out: Path, model: Source, asked: Mapping[str, Any]) -> bool:
     there = _there(file)
     known = asked if asked["weights"] and there.get("weights") else asked.keys() - {"weights"}
     for key in (key for key in asked if key in known and there.get(key) != asked[key]):
-        values = "" if key in MODELS else f": {there.get(key)} there, {asked[key]} here"
+        values = "" if key in MODELS else f": {shown(there.get(key))} there, {asked[key]} here"
         message = f"{out} holds a run with another {key}{values}; give another folder, or call it as before"
         raise RunError(message, code="run-other")
     return (out / FINAL / "final.json").exists()
@@ -246,7 +248,7 @@ def _there(file: Path) -> dict[str, Any]:
     """What `run.json` says; what an earlier version did not ask is as by default, what a later one adds is left."""
     try:
         there = dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as e:
+    except (OSError, ValueError, TypeError, RecursionError) as e:
         raise RunError(f"{file} cannot be read ({e}); give another folder", code="run-other") from None
     major, _ = version_of(there.get("version")) or (None, None)
     if major != VERSION:
@@ -259,5 +261,6 @@ def _digest(model: ir.Model) -> str:
     found = hashlib.sha256()
     for name, value in sorted(model.graph.initializers.items()):
         if value.const_value is not None:
-            found.update(name.encode() + b"\0" + value.const_value.tobytes())
+            found.update(name.encode() + b"\0")
+            found.update(unread(value.const_value).tobytes())
     return found.hexdigest()[:16]

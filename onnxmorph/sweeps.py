@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -205,8 +206,9 @@ def _process(job: Job, running: set[subprocess.Popen[str]] | None = None) -> Fai
         running.discard(process)
     if process.returncode == 0:
         return None
-    if (job.folder / FAILED).exists():
-        return Failure(job.name, **json.loads((job.folder / FAILED).read_text(encoding="utf-8")))
+    with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):  # else the job left no reason
+        said = json.loads((job.folder / FAILED).read_text(encoding="utf-8"))
+        return Failure(job.name, str(said["code"]), str(said["message"]))
     how = f"signal {-process.returncode}" if process.returncode < 0 else f"exit code {process.returncode}"
     message = f"the process ended with {how}; see {job.folder / PRINTED}, and call again"
     return Failure(job.name, code="job-died", message=message)

@@ -32,7 +32,7 @@ import onnx_ir as ir
 
 from onnxmorph.errors import DeviceError
 from onnxmorph.formats import A_VERSION, refusal, version_of
-from onnxmorph.latency.reading import (
+from onnxmorph.reading import (
     MULTIPLE,
     RATE,
     SECONDS,
@@ -157,6 +157,11 @@ def _read(path: Path) -> bytes:
         raise DeviceError(f"{path}: cannot be read ({e}); check the path", code="device-file") from None
 
 
+def malformed(message: str, key: bool) -> DeviceError:
+    """A key or a value of a device file is not as docs/devices.md says."""
+    return DeviceError(message, code="device-key") if key else DeviceError(message, code="device-value")
+
+
 def parse(content: bytes, source: str, name: str) -> Device:
     """A device from the content of a file. Raises DeviceError, with `source`, the key, and what it should be."""
     try:
@@ -165,19 +170,19 @@ def parse(content: bytes, source: str, name: str) -> Device:
         raise DeviceError(f"{source}: not UTF-8 (byte {e.start}); save it as UTF-8", code="device-file") from None
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as e:  # ValueError: an integer of too many digits
         raise DeviceError(f"{source}: not TOML ({e}); see docs/devices.md", code="device-file") from None
-    found = Reader(source, whole)
+    found = Reader(source, whole, "", malformed)
     major, minor = found.take("version", A_VERSION, version_of)
     if major != VERSION:
         raise DeviceError(refusal(source, whole["version"], VERSION), code="device-version")
     found.newer = minor > MINOR
     measured = found.take("measured", "a table", is_table, None)
     bare = measured is not None and "peak" not in whole
-    peak = found.under(found.take("peak", "a table", is_table, *([{}] if bare else [])), "peak")
+    peak = found.inner("peak", *([{}] if bare else []))
     peaks = {} if bare else {"float32": peak.take("float32", RATE, is_rate)}
     peaks |= {t: rate for t in TYPES if (rate := peak.take(t, RATE, is_rate, None)) is not None}
-    alignment = found.under(found.take("alignment", "a table", is_table, {}), "alignment")
+    alignment = found.inner("alignment", {})
     multiples = {t: n for t in TYPES if (n := alignment.take(t, MULTIPLE, is_multiple, None)) is not None}
-    original = found.under(found.take("classic", "a table", is_table, {}), "classic")
+    original = found.inner("classic", {})
     device = Device(
         name=name,
         title=found.take("title", "a text", is_text, name),

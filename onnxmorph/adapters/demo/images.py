@@ -104,7 +104,7 @@ def _cifar10(recipe: Recipe, path: Path, out: Path) -> Images:
 def _stored(cache: Path, key: str) -> Mapping[str, NDArray[Any]] | None:
     """What an earlier run decoded from the same file; anything else in its place is not read."""
     try:
-        with np.load(cache) as found:
+        with np.load(cache, allow_pickle=False) as found:
             return dict(found) if str(found["key"]) == key else None
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None
@@ -115,7 +115,7 @@ def _decoded(recipe: Recipe, path: Path, file: bytes) -> Mapping[str, NDArray[An
     wanted = {"train": recipe.train_images, "test": recipe.test_images}
     result: dict[str, NDArray[Any]] = {}
     try:
-        with np.load(io.BytesIO(file)) as found:
+        with np.load(io.BytesIO(file), allow_pickle=False) as found:
             for split, count in wanted.items():
                 content, offsets, labels = (found[f"{split}_{what}"] for what in ("bytes", "offsets", "labels"))
                 result[split] = _pictures(content, offsets, min(count, len(labels)))
