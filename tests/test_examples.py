@@ -34,7 +34,10 @@ def run(name: str, *arguments: object) -> str:
     """In this process, where most of what it imports is loaded already."""
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
         patch.setattr(sys, "argv", [name, *map(str, arguments)])
-        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        try:
+            runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        except SystemExit as ended:
+            assert not ended.code
     return printed.getvalue()
 
 

@@ -7,7 +7,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from exported import analysis_of, grouped, model_of
+from exported import analysis_of, grouped
 from laws import TOLERANCE, counted, random_cut
 from onnxmorph.structure import Structure
 from onnxmorph.surgery import shrink, verify
@@ -47,7 +47,7 @@ def test_copies_of_channels_change_nothing_unless_a_note_says_so(name: str) -> N
         copies[group.start + 1 : group.start + 1 + group.width] = 2
     weights, notes = grown(analysis, copies, "preserve", seed=0)
     feeds = random_inputs(analysis.graph, np.random.default_rng(2))
-    before, after = model_of(name), emit(analysis, copies, weights)
+    before, after = analysis.graph.model, emit(analysis, copies, weights)
     pairs = zip(run_session(before)(feeds), run_session(after)(feeds), strict=True)
     assert notes or max(relative(a, b) for a, b in pairs) <= TOLERANCE
 
