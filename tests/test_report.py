@@ -17,7 +17,6 @@ import numpy as np
 import onnx
 import pytest
 from PIL import Image
-from test_topology import emptied
 
 import onnxmorph
 from deep import deep, log
@@ -35,6 +34,7 @@ from onnxmorph.widths import keep_best
 from structures import STRUCTURES
 from structures.registry import MODULES
 from test_cli import Capture, asked, refused, shown
+from test_topology import emptied
 from tiny import convnet, mlp, model, node, save, value, weight
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
-from test_report import HOSTILE, hostile
 
 from chromium import chromium, opened
 from deep import cut, deep, log
 from onnxmorph import Structure, analyze
 from onnxmorph.report.page import document, page, subjects
+from test_report import HOSTILE, hostile
 from tiny import save
 
 pytestmark = pytest.mark.xdist_group("browser")
