@@ -18,6 +18,7 @@ from onnxmorph.grouping import Grouping, group
 from onnxmorph.memory import Peak, peak
 from onnxmorph.model import Source, load
 from onnxmorph.polynomial import Number, Polynomial, Resource, Terms, Widths, add
+from onnxmorph.progress import told
 from onnxmorph.propagate import AxisLabels, Plan, Reason
 from onnxmorph.walk import Walk
 
@@ -216,7 +217,7 @@ def analyze(
 def analyze_graph(graph: Graph, bounds: Bounds | None = None) -> Analysis:
     """`analyze` for a graph that is loaded already."""
     walk = Walk(graph)
-    for node in graph.nodes:
+    for node in told("Following channels", graph.nodes):
         walk.visit(node)
     return _settle(walk, bounds or Bounds())
 

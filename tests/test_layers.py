@@ -17,7 +17,7 @@ FRAMEWORKS = {"torch", "tensorflow", "tf2onnx", "keras", "jax", "flax", "paddle"
 
 # Each layer may import the layers above it in this list, and itself where it is a package.
 LAYERS = """
-errors devices
+errors devices words progress schemas
 axes polynomial arithmetic
 notation positions graph
 rules
@@ -33,7 +33,7 @@ bounds
 analysis
 quantised
 budget structure importance graphs latency
-widths
+differences widths
 search knapsack magnitudes schedule worth
 penalty
 controller
@@ -50,7 +50,7 @@ diagram
 report
 adapters
 cli
-cli_reference ops_reference
+__main__ cli_reference json_reference ops_reference
 """.strip().splitlines()
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
 

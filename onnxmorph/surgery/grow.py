@@ -20,6 +20,7 @@ from onnxmorph.analysis import Analysis
 from onnxmorph.axes import Array
 from onnxmorph.notation import Factor, Sum, Term, factors
 from onnxmorph.positions import count, take
+from onnxmorph.progress import told
 from onnxmorph.propagate import Plan
 from onnxmorph.quantised import PLAIN, steps_of, stored
 from onnxmorph.rules import Rule
@@ -75,7 +76,7 @@ def _share(analysis: Analysis, copies: Array, weights: Weights, rng: np.random.G
     readers = Counter(name for plan in analysis.plans for name in set(plan.node.inputs))
     steps = steps_of(analysis)
     found: dict[_Reading, list[Plan]] = {}
-    for plan, rows in zip(analysis.plans, analysis.factor_rows, strict=True):
+    for plan, rows in told("Sharing out weights", list(zip(analysis.plans, analysis.factor_rows, strict=True))):
         if not plan.node.counted or plan.equation is None or plan.rule is None:
             continue
         over = () if any(q.data is None for q in plan.rule.quantised) else plan.equation.averaged  # a range stays

@@ -13,6 +13,7 @@ from onnxmorph.analysis import Analysis, analyze
 from onnxmorph.errors import StructureError
 from onnxmorph.graph import Graph
 from onnxmorph.model import Source, load
+from onnxmorph.progress import told
 from onnxmorph.structure import Structure
 from onnxmorph.surgery.fold import fold
 from onnxmorph.surgery.reference import masked
@@ -77,7 +78,7 @@ def verify(
     folded = more[0] if more else plain
     worst = dict.fromkeys(analysis.graph.outputs, 0.0)
     moved = 0.0
-    for n in range(samples):
+    for n in told("Running both models", range(samples)):
         feeds = random_inputs(analysis.graph, np.random.default_rng((seed, n)))
         wanted, found, bare = folded(feeds), result(feeds), plain(feeds)
         for name, a, b, c in zip(analysis.graph.outputs, wanted, found, bare, strict=True):

@@ -112,7 +112,9 @@ def _store(cache: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
             np.savez(Path(folder, cache.name), allow_pickle=False, **arrays)
             os.replace(Path(folder, cache.name), cache)
     except OSError as e:
-        raise OutputError(f"{cache}: cannot be written ({e.strerror}); choose another --out", code="output") from None
+        raise OutputError(
+            f"{cache}: cannot be written ({e.strerror}); choose another --output", code="output"
+        ) from None
 
 
 def _decoded(recipe: Recipe, path: Path, file: bytes) -> Mapping[str, NDArray[Any]]:
