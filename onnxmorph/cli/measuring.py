@@ -57,12 +57,13 @@ def calibrate(
 @command("onnxmorph latency small.onnx --device my-machine.toml", MEASURE)
 def latency(
     model: Model,
-    device: Annotated[str, device_option()],
+    *,
     measure: Annotated[
         bool,
         typer.Option("--measure/--no-measure", help="Measure too, where the file is of this machine; or predict only."),
     ] = True,
     seed: Seed = 0,
+    device: Annotated[str, device_option()],
     shape: Shapes = None,
     verbose: Verbose = False,
     as_json: AsJson = False,
