@@ -18,6 +18,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -50,6 +51,10 @@ class Run:
     def model(self) -> Path:
         """The trained result."""
         return self.folder / FINAL / "trained.onnx"
+
+    def to_records(self) -> list[dict[str, Any]]:
+        """A row per network that was visited, as in ``pareto.csv``: ``pandas.DataFrame`` takes them as they are."""
+        return [each.row() for each in self.visited]
 
 
 Train = Callable[[Round], Trained]

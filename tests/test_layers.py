@@ -18,6 +18,7 @@ FRAMEWORKS = {"torch", "tensorflow", "tf2onnx", "keras", "jax", "flax", "paddle"
 # Each layer may import the layers above it in this list, and itself where it is a package.
 LAYERS = """
 errors devices words progress schemas
+display
 axes polynomial arithmetic
 notation positions graph
 rules
@@ -29,7 +30,8 @@ propagate
 buffers grouping
 cost
 memory walk
-bounds
+bounds groups
+records
 analysis
 quantised
 budget structure importance graphs latency

@@ -50,7 +50,7 @@ def document(of: Analysis) -> Document:
         ],
         "fixed": [{"code": f.code, "tensor": f.tensor, "axis": f.axis, "reason": f.reason} for f in of.fixed],
         "removable": of.removable,
-        "ops": _ops(of),
+        "ops": of.to_records("ops"),
         "peak": _peak(of),
         "averages": [{"node": a.node, "op": a.op, "groups": list(a.groups)} for a in of.averages],
         "uncovered": [dict(zip(("op", "node", "code", "reason"), u, strict=True)) for u in uncovered(of)],
@@ -69,22 +69,6 @@ def analysis(of: Analysis, verbose: bool = False) -> list[RenderableType]:
     if of.fixed:
         shown += stays(of, verbose)
     return [*shown, *(paragraph(plain(text)) for text in _remarks(of, verbose))]
-
-
-def _ops(of: Analysis) -> list[Document]:
-    """Every op, what it costs, and the bytes that are alive while it runs."""
-    widths = of.widths
-    alive = of.memory.alive(widths).tolist()
-    values = {name: [cost.value(widths) for cost in costs] for name, costs in of.op_costs.items()}
-    return [
-        {
-            "node": plan.node.name or plan.node.outputs[0],
-            "op": plan.node.type,
-            **{name: of_all[i] for name, of_all in values.items()},
-            "alive": alive[i],
-        }
-        for i, plan in enumerate(of.plans)
-    ]
 
 
 def _peak(of: Analysis) -> Document:

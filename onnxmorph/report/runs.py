@@ -26,14 +26,14 @@ def run_document(of: Run) -> Document:
         "model": str(of.model),
         "rounds": of.rounds,
         "stable": of.stable,
-        "visited": [each.row() for each in of.visited],
+        "visited": of.to_records(),
     }
     return document("morph", fields)
 
 
 def run(of: Run, plan: Plan, verbose: bool = False) -> list[RenderableType]:
     """What ``morph`` shows: every network but the milestones that were not measured, and how it ended."""
-    rows = [each.row() for each in of.visited]
+    rows = of.to_records()
     shown = [row for row in rows if verbose or row["kind"] != "milestone" or row["metric"] is not None]
     table = _table("The networks of the run", plan.costs, shown, 0)
     rounds = plural(of.rounds, "round")
