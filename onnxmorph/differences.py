@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from onnxmorph.analysis import Analysis, analyze
 from onnxmorph.graph import Node, Shape
+from onnxmorph.groups import Group
 from onnxmorph.model import Source
 from onnxmorph.structure import Structure
 
@@ -88,8 +89,11 @@ def diff(before: Comparable, after: Comparable, *, names: tuple[str, str] | None
     models = {each.graph.fingerprint: each for each in read if isinstance(each, Analysis)}
     one, other = (_side(each, models) for each in read)
     if names is not None:
-        one, other = (Side(**{**vars(side), "name": name}) for side, name in zip((one, other), names, strict=True))
+        one, other = (replace(side, name=name) for side, name in zip((one, other), names, strict=True))
     both = one.kind == other.kind == "model"
+    if both:
+        groups = {g.id: g for each in read if isinstance(each, Analysis) for g in each.groups}
+        one, other = (replace(a, widths={**_left(a, b, groups), **a.widths}) for a, b in ((one, other), (other, one)))
     return Difference(
         one,
         other,
@@ -113,6 +117,17 @@ def _side(of: Analysis | Structure, models: Mapping[str, Analysis]) -> Side:
         analysis = models[of.model]
         costs = analysis.count(np.array([widths.get(g.id, g.width) for g in analysis.groups], np.int64))
     return Side("structure", "structure", of.model, widths, costs, {}, {})
+
+
+def _left(of: Side, other: Side, groups: Mapping[str, Group]) -> dict[str, int]:
+    """Widths of groups that `of` does not have as such (one channel is none), as its parameters have them."""
+    found = {}
+    for id, width in other.widths.items():
+        first = groups[id].members[0]
+        size, full = (side.parameters.get(first.tensor, ())[first.axis :][:1] for side in (of, other))
+        if id not in of.widths and size and (size[0] * width) % full[0] == 0:
+            found[id] = size[0] * width // full[0]
+    return found
 
 
 def _name(node: Node) -> str:

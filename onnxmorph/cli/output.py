@@ -58,16 +58,16 @@ def working(what: str) -> Iterator[None]:
         yield
         return
     with _bar() as bar:
-        task = bar.add_task(f"{what} …", total=None)
-        drawn = 0.0
+        task, drawn = bar.add_task(f"{what} …", total=None), 0.0
 
         def tell(part: str, done: int, of: int) -> None:
             nonlocal drawn, task
             now = monotonic()
-            if not done:  # another part: time is counted anew
+            if done in (0, of):  # another part, whose time is counted anew; or what cannot be counted
                 bar.remove_task(task)
-                task = bar.add_task(f"{part} …", total=of)
-            elif done == of or now - drawn > REDRAWN:
+                name, steps = (part, of) if done < of else (what, None)
+                task = bar.add_task(f"{name} …", total=steps)
+            elif now - drawn > REDRAWN:
                 drawn = now
                 bar.update(task, completed=done)
 

@@ -62,7 +62,7 @@ def morphed(
     widths = f"{len(changed):,} of {groups} changed width: {full:,} → {now:,} channels."
     empty = sum(not g.keep for g in changed)
     widths += f" {empty:,} went as a whole." if empty else ""
-    written = [str(output), *([] if structure is None else [str(structure)])]
+    written = ["stdout" if str(output) == "-" else str(output), *([] if structure is None else [str(structure)])]
     notes = (paragraph(plain(f"Note: {note}.")) for note in of.notes)
     why = [] if analysis is None else _why(of, analysis)
     return [table, "", *why, paragraph(widths), *notes, *(f"  Written: {plain(path)}" for path in written)]

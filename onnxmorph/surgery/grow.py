@@ -100,7 +100,7 @@ def _share(analysis: Analysis, copies: Array, weights: Weights, rng: np.random.G
     ways: dict[str, set[tuple[int, ...]]] = {}  # a weight may be read along several axes, but by the same ops
     for reading, plans in found.items():
         ways.setdefault(reading.name, set()).add(tuple(map(id, plans)))
-    for reading, plans in found.items():
+    for reading, plans in told("Sharing out weights", list(found.items())):
         if readers[reading.name] != len(plans) or len(ways[reading.name]) != 1:
             note = f"{plans[0].node} sums over copied channels with a weight that is also used in another way"
             yield inexact(
