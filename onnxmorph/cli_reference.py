@@ -14,7 +14,8 @@ Made by `python -m onnxmorph.cli_reference > docs/cli.md`.
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0 fine; 1 cannot do it (for `verify`: the models
 differ by more than 1e-4); 2 wrong usage; 130 interrupted. An error is one sentence and a code that stays the same
-across releases. Outputs appear whole or not at all, and never over an input; interrupted by Ctrl-C, too.
+across releases. Outputs appear whole or not at all, and never over an input without
+`--force`; interrupted by Ctrl-C, too.
 
 * **More.** Tables show what matters most. `--verbose` (`-v`) shows every row, and why: what every group gave, every
   axis that stays with its reason, every kernel, every output.

@@ -16,6 +16,7 @@ from onnxmorph.cli.options import (
     ByIn,
     Data,
     DeviceIn,
+    Force,
     FreezeAfter,
     FreezeBefore,
     GradientsIn,
@@ -96,6 +97,7 @@ def explain(
     freeze_before: FreezeBefore = None,
     freeze_after: FreezeAfter = None,
     shape: Shapes = None,
+    force: Force = False,
     verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
@@ -103,16 +105,16 @@ def explain(
     if name is None and (dot is not None or svg is not None):
         raise UsageError("--dot and --svg draw what a NAME stands for; give one.")
     check_stream(None, as_json, dot, svg)
-    check_outputs([model], dot, svg)
+    check_outputs([model], dot, svg, force=force)
     from onnxmorph import report
 
     bounds = bounds_of(keep, only, freeze_before, freeze_after)
-    analysis = analyzed(model, shape, dot, svg, bounds=bounds)
+    analysis = analyzed(model, shape, dot, svg, bounds=bounds, force=force)
     if name is None:
         return show(report.names_document(analysis) if as_json else report.names(analysis, verbose))
     from onnxmorph import diagram
     from onnxmorph.explain import explain as explained
-    from onnxmorph.model import write_text
+    from onnxmorph.files import write_text
 
     with working("Explaining"):
         found = explained(analysis, name)
@@ -147,6 +149,7 @@ def shrink(
     save_structure: SaveStructure = None,
     device: DeviceIn = None,
     shape: Shapes = None,
+    force: Force = False,
     verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
@@ -161,13 +164,15 @@ def shrink(
     if (by is By.taylor) != (gradients is not None):
         raise UsageError("--by taylor and --gradients FILE go together: docs/choosing.md says how to write the file.")
     check_stream(output, as_json, save_structure)
-    check_outputs([model, structure, gradients], output, save_structure)
+    check_outputs([model, structure, gradients], output, save_structure, force=force)
     from onnxmorph import surgery
 
     wanted = None if budget is None else budget_of(budget)
     lives = None if structure is None else structure_of(structure)
     bounds = bounds_of(keep, only, freeze_before, freeze_after, min_width, round_to)
-    analysis = analyzed(model, shape, output, save_structure, bounds=bounds, structure=lives, device=device)
+    analysis = analyzed(
+        model, shape, output, save_structure, bounds=bounds, structure=lives, device=device, force=force
+    )
     with working("Shrinking"):
         result = surgery.shrink(
             analysis,
@@ -198,17 +203,18 @@ def scale(
     save_structure: SaveStructure = None,
     device: DeviceIn = None,
     shape: Shapes = None,
+    force: Force = False,
     verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
     """Multiply all widths by one number, the largest that the budget allows."""
     check_stream(output, as_json, save_structure)
-    check_outputs([model], output, save_structure)
+    check_outputs([model], output, save_structure, force=force)
     from onnxmorph import surgery
 
     wanted = budget_of(budget)
     bounds = bounds_of(keep, only, freeze_before, freeze_after, min_width, round_to)
-    analysis = analyzed(model, shape, output, save_structure, bounds=bounds, device=device)
+    analysis = analyzed(model, shape, output, save_structure, bounds=bounds, device=device, force=force)
     with working("Scaling"):
         result = surgery.scale(analysis, wanted, round_to=multiple(round_to), init=init.value, seed=seed)
     deliver(result, output, save_structure, as_json, analysis if verbose else None)
@@ -231,6 +237,7 @@ def expand(
     save_structure: SaveStructure = None,
     device: DeviceIn = None,
     shape: Shapes = None,
+    force: Force = False,
     verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
@@ -239,12 +246,14 @@ def expand(
     MODEL is the original that the structure was made from.
     """
     check_stream(output, as_json, save_structure)
-    check_outputs([model, structure], output, save_structure)
+    check_outputs([model, structure], output, save_structure, force=force)
     from onnxmorph import surgery
 
     wanted, lives = budget_of(budget), structure_of(structure)
     bounds = bounds_of(keep, only, freeze_before, freeze_after, min_width, round_to)
-    analysis = analyzed(model, shape, output, save_structure, bounds=bounds, structure=lives, device=device)
+    analysis = analyzed(
+        model, shape, output, save_structure, bounds=bounds, structure=lives, device=device, force=force
+    )
     with working("Expanding"):
         result = surgery.expand(analysis, lives, wanted, round_to=multiple(round_to), init=init.value, seed=seed)
     deliver(result, output, save_structure, as_json, analysis if verbose else None)

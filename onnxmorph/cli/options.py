@@ -148,6 +148,7 @@ InitIn = Annotated[
 Seed = Annotated[int, seed_option()]
 SaveStructure = Annotated[Path | None, typer.Option(metavar="FILE", help="Write which channels live, as JSON.")]
 DeviceIn = Annotated[str | None, device_option()]
+Force = Annotated[bool, typer.Option("--force", help="Let a result take the place of a file that is read.")]
 Shapes = Annotated[
     list[str] | None,
     typer.Option("--shape", metavar="NAME:DIMS", help="Size of a dynamic input, e.g. input:1,3,224,224. Repeatable."),
