@@ -33,11 +33,14 @@ def listening(listener: Listener) -> Iterator[None]:
 
 def told(what: str, items: Sequence[T]) -> Iterator[T]:
     """The items, one by one, each a step; `what` is a word or two for people."""
-    listener = _LISTENER.get()
-    if listener is None:
-        yield from items
-        return
+    tell = teller(what)
     for done, item in enumerate(items):
-        listener(what, done, len(items))
+        tell(done, len(items))
         yield item
-    listener(what, len(items), len(items))
+    tell(len(items), len(items))
+
+
+def teller(what: str) -> Callable[[int, int], None]:
+    """What tells of steps that are not items: how many are done, of how many."""
+    listener = _LISTENER.get()
+    return (lambda done, of: None) if listener is None else lambda done, of: listener(what, done, of)
