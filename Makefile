@@ -13,7 +13,7 @@ help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(STAMP) ## Shrink and re-grow a small network; options through ARGS="..."
-	$(BIN)/onnxmorph demo --out out/demo $(ARGS)
+	$(BIN)/onnxmorph demo -o out/demo $(ARGS)
 
 test: $(STAMP) ## Lint, types, tests: what has to pass
 	$(BIN)/ruff check .

@@ -100,7 +100,7 @@ def shrunk(root: Path, budget: str) -> list[str]:
 def morphed(root: Path, out: Path) -> list[str]:
     """The command that runs two rounds."""
     plan = ["--budget", "flops=80%", "--rounds", "2", "--tolerance", "0"]
-    return ["morph", f"{root / 'train.py'}:train", str(root / "net.onnx"), *plan, "--out", str(out)]
+    return ["morph", f"{root / 'train.py'}:train", str(root / "net.onnx"), *plan, "--output", str(out)]
 
 
 def kill_shrink(root: Path, number: int, rng: np.random.Generator, old: Files, new: Files, lasts: float) -> Kill:

@@ -5,7 +5,7 @@ python examples/algorithm_one.py [FOLDER]
 Called again with the same folder it goes on where it was stopped. The same from the command line, with the network as a
 file (the example leaves it as FOLDER/seed.onnx):
 
-onnxmorph morph examples/algorithm_one.py:train seed.onnx --budget flops=100% --shrink flops=60% --out OTHER_FOLDER
+onnxmorph morph examples/algorithm_one.py:train seed.onnx --budget flops=100% --shrink flops=60% -o OTHER_FOLDER
 """
 
 import sys

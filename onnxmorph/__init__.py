@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from onnxmorph.analysis import Analysis, analyze
     from onnxmorph.bounds import Bounds
     from onnxmorph.budget import Budget
+    from onnxmorph.differences import Difference, diff
+    from onnxmorph.errors import OnnxMorphError
     from onnxmorph.rounds import Plan, Round, Trained
     from onnxmorph.structure import Structure
     from onnxmorph.surgery import Morphed, Verification, expand, scale, shrink, verify
@@ -26,7 +28,9 @@ _HOME = {
     "Analysis": "analysis",
     "Bounds": "bounds",
     "Budget": "budget",
+    "Difference": "differences",
     "Morphed": "surgery",
+    "OnnxMorphError": "errors",
     "Plan": "rounds",
     "Round": "rounds",
     "Run": "algorithm",
@@ -34,6 +38,7 @@ _HOME = {
     "Trained": "rounds",
     "Verification": "surgery",
     "analyze": "analysis",
+    "diff": "differences",
     "expand": "surgery",
     "morph": "algorithm",
     "scale": "surgery",
@@ -53,12 +58,19 @@ __all__ = [  # noqa: RUF022 - the order of the main job
     "verify",
     "Morphed",
     "Verification",
+    "diff",
+    "Difference",
     "morph",
     "Plan",
     "Round",
     "Trained",
     "Run",
+    "OnnxMorphError",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def __getattr__(name: str) -> Any:

@@ -58,6 +58,10 @@ class Run:
         """The trained result."""
         return self.folder / FINAL / "trained.onnx"
 
+    def to_records(self) -> list[dict[str, Any]]:
+        """A row per network that was visited, as in ``pareto.csv``: ``pandas.DataFrame`` takes them as they are."""
+        return [each.row() for each in self.visited]
+
 
 Train = Callable[[Round], Trained]
 Tell = Callable[[str], None]

@@ -2,82 +2,39 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
-from onnxmorph.axes import Array, Channels, Mask
+from onnxmorph.axes import Array, Mask
 from onnxmorph.bounds import Bounds, Names, hold, numbers
 from onnxmorph.buffers import buffers_of
 from onnxmorph.cost import Sizes, Tensors, count_costs
+from onnxmorph.display import Record, Sheet, as_html, as_text, cell, sheet
 from onnxmorph.errors import BoundsError
 from onnxmorph.graph import Graph, Parameter
 from onnxmorph.grouping import Grouping, group
+from onnxmorph.groups import Average as Average
+from onnxmorph.groups import Fixed as Fixed
+from onnxmorph.groups import Group as Group
+from onnxmorph.groups import Member as Member
+from onnxmorph.groups import Trace as Trace
 from onnxmorph.memory import Peak, peak
 from onnxmorph.model import Source, load
 from onnxmorph.polynomial import Number, Polynomial, Resource, Terms, Widths, add
-from onnxmorph.propagate import AxisLabels, Plan, Reason
+from onnxmorph.progress import told
+from onnxmorph.propagate import Plan
+from onnxmorph.records import KINDS, Kind, of_fixed, of_groups, of_layers, of_ops, of_parameters
 from onnxmorph.walk import Walk
+from onnxmorph.words import cost_name, plural
 
 Rows = tuple[Array | None, ...]  # per axis: channel numbers [size, k], or None where the axis is fixed
 
 
-@dataclass(frozen=True)
-class Member:
-    """One axis of one parameter."""
-
-    tensor: str
-    axis: int
-
-
-@dataclass(frozen=True)
-class Group:
-    """Interchangeable channels. They are numbered ``start + 1 … start + width`` in label arrays."""
-
-    id: str
-    width: int
-    start: int
-    members: tuple[Member, ...]
-
-
-@dataclass(frozen=True)
-class Fixed:
-    """A parameter's axis that has positions which must stay, and why."""
-
-    code: str
-    tensor: str
-    axis: int
-    reason: str
-    positions: int
-
-
-@dataclass(frozen=True)
-class Average:
-    """An op that normalises over an axis which can be cut: afterwards it does so over the live positions."""
-
-    node: str
-    op: str
-    groups: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Trace:
-    """What was known before channels were grouped: where explanations come from.
-
-    ``labels`` are per tensor and axis, in the numbers of ``channels`` and ``reasons``; ``roots[c]`` is what channel
-    c of the analysis is there. ``whole`` are the tensors that the user's boundaries hold.
-    """
-
-    channels: Channels
-    labels: Mapping[str, AxisLabels | None]
-    reasons: Sequence[Reason]
-    roots: Array
-    whole: frozenset[str]
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Analysis:
     """Channel groups and costs of a model.
 
@@ -101,6 +58,61 @@ class Analysis:
     multiple: Widths
     trace: Trace
     further: Mapping[str, Resource] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<Analysis of {self._heading}>"
+
+    def __str__(self) -> str:
+        return as_text(self._heading, self._sheets)
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        return as_html(self._heading, self._sheets)
+
+    @property
+    def _heading(self) -> str:
+        ops, groups = plural(len(self.plans), "op"), plural(len(self.groups), "channel group")
+        return f"{self.graph.source}: {ops}, {groups} of {plural(self.channels, 'channel')}"
+
+    @property
+    def _sheets(self) -> list[Sheet]:
+        costs = [{"cost": cost_name(name), "value": cell(name, value)} for name, value in self.count().items()]
+        groups = sorted(self.to_records(), key=lambda row: -row["flops"] * row["width"])
+        stays = [{"code": code, "axes": n} for code, n in Counter(f.code for f in self.fixed).most_common()]
+        priced = "Channel groups, dearest first, and the price of one channel"
+        found = [
+            sheet("Costs", costs, ("cost", "value")),
+            sheet(priced, groups, ("group", "width", "flops", "params")),
+            sheet("What stays", stays, ("code", "axes")),
+        ]
+        return [each for each in found if each.rows]
+
+    def to_records(self, of: Kind = "groups") -> list[Record]:
+        """Rows with the same keys, whose values are texts and numbers: ``pandas.DataFrame`` takes them as they are.
+
+        Args:
+            of: ``groups`` (width, axes, the price of one channel by cost), ``ops`` (costs, bytes alive), ``layers``
+                (ops with parameters: shape, groups, channels, costs), ``parameters`` (every axis, its group or why it
+                stays) or ``fixed`` (axes that stay, and why).
+
+        Raises:
+            ValueError: `of` is none of these.
+        """
+        if of == "groups":
+            return of_groups(self.groups, self.costs, self.widths)
+        if of == "ops":
+            return of_ops(self.plans, self.op_costs, self.memory.alive(self.widths).tolist(), self.widths)
+        if of == "layers":
+            return of_layers(self.plans, self.op_costs, self.widths, self.parameters, self.rows, self._ids)
+        if of == "parameters":
+            return of_parameters(self.parameters, self.groups, self.fixed)
+        if of == "fixed":
+            return of_fixed(self.fixed)
+        raise ValueError(f"there are no records of {of!r}; there are {', '.join(KINDS)}")
+
+    def _ids(self, rows: Array) -> tuple[str, ...]:
+        """The groups on an axis."""
+        return tuple(self.groups[g].id for g in np.unique(self.group_of[rows]) if g >= 0)
 
     @property
     def widths(self) -> Widths:
@@ -170,13 +182,11 @@ class Analysis:
     def averages(self) -> tuple[Average, ...]:
         """Ops whose statistics a cut changes."""
         found = []
-        for plan, rows in zip(self.plans, self.factor_rows, strict=True):
+        for plan, of in zip(self.plans, self.factor_rows, strict=True):
             if plan.equation is None or not plan.node.counted:
                 continue
-            over = [rows[name] for name in sorted(plan.equation.averaged)]
-            ids = {
-                self.groups[g].id: None for a in over if a is not None for g in np.unique(self.group_of[a]) if g >= 0
-            }
+            over = [of[name] for name in sorted(plan.equation.averaged)]
+            ids = {id: None for rows in over if rows is not None for id in self._ids(rows)}
             if ids:
                 found.append(Average(plan.node.name or plan.node.outputs[0], plan.node.type, tuple(ids)))
         return tuple(found)
@@ -216,7 +226,7 @@ def analyze(
 def analyze_graph(graph: Graph, bounds: Bounds | None = None) -> Analysis:
     """`analyze` for a graph that is loaded already."""
     walk = Walk(graph)
-    for node in graph.nodes:
+    for node in told("Following channels", graph.nodes):
         walk.visit(node)
     return _settle(walk, bounds or Bounds())
 

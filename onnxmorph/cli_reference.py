@@ -14,8 +14,19 @@ Made by `python -m onnxmorph.cli_reference > docs/cli.md`.
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0 fine; 1 cannot do it (for `verify`: the models
 differ by more than 1e-4); 2 wrong usage; 130 interrupted. An error is one sentence and a code that stays the same
-across releases; with `--json` it is `{"error": {"code", "message"}}` on stdout. Outputs appear whole or not at all,
-and never over an input without `--force`."""
+across releases. Outputs appear whole or not at all, and never over an input without
+`--force`; interrupted by Ctrl-C, too.
+
+* **More.** Tables show what matters most. `--verbose` (`-v`) shows every row, and why: what every group gave, every
+  axis that stays with its reason, every kernel, every output.
+* **For programs.** `--json` prints one JSON object, of a documented, versioned schema: [json.md](json.md). Errors are
+  JSON then as well, and the exit code is the same.
+* **Pipes.** `-` for a model reads it from stdin, and `-o -` writes it to stdout, with what was done on stderr:
+  `cat model.onnx | onnxmorph shrink - -o - --budget flops=50% | onnxmorph analyze -`. A model that keeps weights in
+  other files cannot come that way.
+* **Terminals.** Colours and bars with the time left are for terminals only; `NO_COLOR=1` turns colours off.
+* **Completion.** `onnxmorph --install-completion` sets it up for bash, zsh, fish or PowerShell, and
+  `onnxmorph --show-completion` prints the script. Names of costs and devices are completed too."""
 
 
 def reference() -> str:

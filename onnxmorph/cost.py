@@ -22,6 +22,7 @@ from onnxmorph.buffers import Buffers, moves
 from onnxmorph.graph import Parameter, Shape
 from onnxmorph.notation import Factor, Product, Sum, Term, parse
 from onnxmorph.polynomial import Number, Terms, Widths, add, multiply
+from onnxmorph.progress import told
 from onnxmorph.propagate import Plan
 from onnxmorph.rules import Cost
 
@@ -127,7 +128,7 @@ def count_costs(
     data = {*inputs, *(n for n, p in parameters.items() if p.shape and roles.get(n) != "constant")}
     plain: dict[str, str] = {}  # a quantised parameter by the name of its floating-point value
 
-    for plan, of in zip(plans, factor_rows, strict=True):
+    for plan, of in told("Counting costs", list(zip(plans, factor_rows, strict=True))):
         node, rule = plan.node, plan.rule
         data.update(node.outputs if node.counted else ())
         parts = list(_operations(plan.cost, plan, of, sizes)) if node.counted else []

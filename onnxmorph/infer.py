@@ -21,6 +21,7 @@ from onnxmorph.errors import ModelError, RuleError
 from onnxmorph.graph import Known, Node, Shape, holds_data, read
 from onnxmorph.kinds import guess_sizes, meet, shapeless, with_axis, without_axis, without_negatives
 from onnxmorph.notation import result_shapes
+from onnxmorph.progress import told
 from onnxmorph.rules import TABLE, Schema
 
 MOST_ELEMENTS = 1 << 48  # of one tensor
@@ -196,7 +197,8 @@ class _Inference:
 
     def graph(self, graph: ir.Graph) -> None:
         """The nodes of a graph, in order."""
-        for node in graph:
+        whole = graph is self.model.graph  # not a body
+        for node in told("Inferring shapes", list(graph)) if whole else graph:
             for value in node.outputs:
                 self.forget(value.name or "")
             if any(n in self.found.guessed for n in (*names_of(node.inputs), *captured_by(node))):

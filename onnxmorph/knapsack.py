@@ -18,6 +18,7 @@ from onnxmorph.analysis import Analysis
 from onnxmorph.axes import Array, Floats, Mask
 from onnxmorph.budget import Budget, out_of_reach
 from onnxmorph.polynomial import Resource, Widths, sweep
+from onnxmorph.progress import told
 from onnxmorph.widths import Grid, Multiple, holding, keep_best, least, slices, steps
 
 STAGES = 48  # of the path, each the same factor of the cost
@@ -157,7 +158,7 @@ class Knapsack:
         """The path from the full widths to the first ones found that fit; the last ones reached if none do."""
         widths = self.grid.high
         start = np.maximum(self.loads(widths[None])[0], 1.0)
-        for stage in range(1, STAGES + 1):
+        for stage in told("Choosing channels", range(1, STAGES + 1)):
             allowed = start ** (1 - stage / STAGES)
             while not (self.loads(widths[None])[0] <= allowed).all():
                 after = self._stage(widths, allowed)

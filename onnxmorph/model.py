@@ -31,6 +31,7 @@ from onnxmorph.external import place_external
 from onnxmorph.files import check_output, free_name, scratch, weights_beside
 from onnxmorph.graph import Graph, Parameter, Shape, holds_data
 from onnxmorph.infer import GUESS, names_of, root_cause
+from onnxmorph.progress import teller
 from onnxmorph.scopes import lift_weights, make_unique, settle_outputs
 from onnxmorph.sparse import dense
 from onnxmorph.states import drop_zero_states
@@ -242,14 +243,14 @@ def save(model: ir.Model, path: str | os.PathLike[str]) -> None:
         OutputError: the folder is missing or cannot be written.
     """
     target = check_output(path)
-    apart = stay_beside(model)
+    apart, tell = stay_beside(model), teller("Writing weights")
     try:
         with scratch(target.parent) as folder:
             weights = free_name(target) if apart else None
             load_attributes(model)
             if weights is None:  # whatever still lies in files beside the source
                 ir.external_data.load_to_model(model)
-            ir.save(model, folder / target.name, external_data=weights)
+            ir.save(model, folder / target.name, external_data=weights, callback=lambda _, at: tell(at.index, at.total))
             if weights:
                 os.replace(folder / weights, target.parent / weights)
             os.replace(folder / target.name, target)  # until here the old model stands, and the weights that it reads

@@ -7,19 +7,21 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from onnxmorph.analysis import Analysis, analyze_graph
 from onnxmorph.axes import Array
 from onnxmorph.bounds import NUMBERS, PATTERNS, Bounds
+from onnxmorph.display import Record, Sheet, as_html, as_text, cell, sheet
 from onnxmorph.errors import BoundsError, StructureError
 from onnxmorph.files import write_text
 from onnxmorph.formats import A_VERSION, refusal, version_of
 from onnxmorph.polynomial import Widths
 from onnxmorph.positions import take
 from onnxmorph.reading import Reader, is_list, is_number, is_text, is_whole, shown
+from onnxmorph.words import cost_name, percent, plural
 
 VERSION, MINOR = 1, 0
 MOST = 1 << 40  # channels of a group
@@ -94,7 +96,7 @@ class Kept:
     keep: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Structure:
     """The live channels of a model.
 
@@ -110,6 +112,57 @@ class Structure:
     costs: Mapping[str, Mapping[str, float]]
     provenance: Mapping[str, Any] = field(default_factory=dict)
     bounds: Bounds = field(default_factory=Bounds)
+
+    def __repr__(self) -> str:
+        return f"<Structure of {self._heading}>"
+
+    def __str__(self) -> str:
+        return as_text(self._heading, self._sheets)
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        return as_html(self._heading, self._sheets)
+
+    def to_records(self, of: Literal["groups", "parameters"] = "groups") -> list[Record]:
+        """Rows with the same keys, whose values are texts and numbers: ``pandas.DataFrame`` takes them as they are.
+
+        Args:
+            of: ``groups`` (full width, how many channels are kept, their share) or ``parameters`` (every axis that has
+                channels, how long it becomes).
+
+        Raises:
+            ValueError: `of` is neither.
+        """
+        if of == "groups":
+            sizes = [(g.id, g.width, len(g.keep)) for g in self.groups]
+            return [
+                {"group": id, "width": full, "kept": kept, "share": kept / max(full, 1)} for id, full, kept in sizes
+            ]
+        if of == "parameters":
+            axes = [(name, axis, live) for name, of_axes in self.parameters.items() for axis, live in of_axes.items()]
+            return [{"tensor": name, "axis": axis, "kept": len(live)} for name, axis, live in axes]
+        raise ValueError(f"there are no records of {of!r}; there are groups and parameters")
+
+    @property
+    def _heading(self) -> str:
+        full, kept = sum(g.width for g in self.groups), sum(len(g.keep) for g in self.groups)
+        method = self.provenance.get("method")
+        how = "" if method is None else f", {method}"
+        return f"{self.model}: {kept:,} of {plural(full, 'channel')} in {plural(len(self.groups), 'group')}{how}"
+
+    @property
+    def _sheets(self) -> list[Sheet]:
+        before, after = (self.costs.get(when, {}) for when in ("before", "after"))
+        both = [n for n in before if n in after]
+        values = [(cell(n, before[n]), cell(n, after[n]), percent(after[n], before[n])) for n in both]
+        columns = ("cost", "before", "after", "of before")
+        costs = [dict(zip(columns, (cost_name(n), *row), strict=True)) for n, row in zip(both, values, strict=True)]
+        groups = sorted(self.to_records(), key=lambda row: -abs(row["share"] - 1))
+        found = [
+            sheet("Costs", costs, columns),
+            sheet("Widths, most changed first", groups, ("group", "width", "kept", "share")),
+        ]
+        return [each for each in found if each.rows]
 
     @staticmethod
     def of(analysis: Analysis, copies: Array, /, **provenance: Any) -> Structure:

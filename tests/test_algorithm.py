@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 import onnxmorph
+from documents import read
 from functions import chosen, digits
 from onnxmorph import Bounds, Plan, Round, Run, Structure, Trained, analyze, morph
 from onnxmorph.adapters.torch import Morph
@@ -200,7 +201,7 @@ def test_a_killed_run_goes_on_and_visits_what_an_uninterrupted_one_does(
     seed: Path, learnt: Run, tmp_path: Path
 ) -> None:
     options = {"budget": PLAN.budget, "shrink": PLAN.shrink, "rounds": PLAN.rounds, "tolerance": PLAN.tolerance}
-    argv = ["morph", f"{FUNCTIONS / 'digits.py'}:train", seed, "--out", tmp_path]
+    argv = ["morph", f"{FUNCTIONS / 'digits.py'}:train", seed, "--output", tmp_path]
     argv += [part for name, value in options.items() for part in (f"--{name}", value)]
     command = [sys.executable, "-m", "onnxmorph.cli", *map(str, argv)]
     killed = subprocess.run(command, timeout=300, env={**os.environ, "DIE_AFTER": "2 1"})
@@ -490,7 +491,7 @@ def test_a_function_may_import_what_lies_beside_it(tmp_path: Path, monkeypatch: 
 
 
 def test_the_command_shows_the_networks(net: Path, tmp_path: Path, capsys: Capture) -> None:
-    argv = ["morph", f"{FUNCTIONS / 'chosen.py'}:choose", net, "--budget", "flops=100%", "--out", tmp_path / "run"]
+    argv = ["morph", f"{FUNCTIONS / 'chosen.py'}:choose", net, "--budget", "flops=100%", "--output", tmp_path / "run"]
     assert program([*map(str, argv), "--rounds", "2"]) == 0
     out, err = capsys.readouterr()
     assert "choosing in round 1" in err and "choosing" not in out  # what the function prints
@@ -498,11 +499,21 @@ def test_the_command_shows_the_networks(net: Path, tmp_path: Path, capsys: Captu
     assert max(len(line) for line in out.splitlines() if "/" not in line) <= 80
     assert program([*map(str, argv), "--rounds", "2", "--json"]) == 0
     out, err = capsys.readouterr()
-    assert err == "" and json.loads(out)["model"] == str(tmp_path / "run" / "final" / "trained.onnx")
+    assert err == "" and read(out, "morph")["model"] == str(tmp_path / "run" / "final" / "trained.onnx")
 
 
 def test_the_command_shows_where_the_users_code_failed(net: Path, tmp_path: Path, capsys: Capture) -> None:
-    argv = ["morph", f"{FUNCTIONS / 'chosen.py'}:fail", net, "--budget", "flops=90%", "--out", tmp_path, "--seed", "1"]
+    argv = [
+        "morph",
+        f"{FUNCTIONS / 'chosen.py'}:fail",
+        net,
+        "--budget",
+        "flops=90%",
+        "--output",
+        tmp_path,
+        "--seed",
+        "1",
+    ]
     assert program([*map(str, argv)]) == 1
     out, err = capsys.readouterr()
     assert out == "" and 'raise ValueError("no data for seed 1")' in err
@@ -510,12 +521,12 @@ def test_the_command_shows_where_the_users_code_failed(net: Path, tmp_path: Path
     files = [line for line in err.splitlines() if line.startswith("  File")]
     assert len(files) == 1 and "chosen.py" in files[0]  # ours are of no use to them
     assert program([*map(str, argv), "--json"]) == 1
-    error = json.loads(capsys.readouterr().out)["error"]
+    error = read(capsys.readouterr().out, "error")["error"]
     assert error["code"] == "train-function" and "no data" in error["traceback"]
 
 
 @pytest.mark.parametrize("option", ["--budget", "--shrink"])
 def test_a_malformed_budget_is_wrong_usage(option: str, net: Path, tmp_path: Path) -> None:
-    argv = ["morph", f"{FUNCTIONS / 'chosen.py'}:choose", net, "--budget", "flops=90%", "--out", tmp_path / "run"]
+    argv = ["morph", f"{FUNCTIONS / 'chosen.py'}:choose", net, "--budget", "flops=90%", "--output", tmp_path / "run"]
     assert program([*map(str, argv), option, "flops"]) == 2
     assert not (tmp_path / "run").exists()

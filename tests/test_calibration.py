@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pytest
 import tomli_w
 from onnxruntime import get_available_providers as available
 
+from documents import read
 from exported import exported
 from laws import random_cut
 from onnxmorph import latency
@@ -294,10 +294,10 @@ def test_a_table_that_was_tampered_with(device: Path, edit: object, code: str, t
 def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     net, path = save(convnet(), tmp_path / "net.onnx"), tmp_path / "here.toml"
     assert command(["calibrate", str(net), "-o", str(path), "--threads", "1", "--runs", "25", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
+    told = read(capsys.readouterr().out, "calibrate")
     assert told["runs"] == 25 and told["network"] == "net.onnx" and told["held_out_error"]["median"] >= 0
     assert command(["latency", str(net), "--device", str(path), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    found = read(capsys.readouterr().out, "latency")
     assert found["measured"] > 0 and found["error"] == pytest.approx(found["predicted"] / found["measured"] - 1)
     assert command(["latency", str(net), "--device", str(path)]) == 0
     shown = capsys.readouterr().out

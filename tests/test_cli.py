@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 
 import onnxmorph
+from documents import read
 from onnxmorph import Structure, analyze, cli, report
 from onnxmorph.cli import By, Init, run
 from onnxmorph.cli_reference import reference
@@ -34,6 +35,7 @@ COMMANDS = [
     "expand",
     "verify",
     "demo",
+    "diff",
     "calibrate",
     "latency",
     "report",
@@ -56,9 +58,7 @@ def asked(capsys: Capture, *argv: object, code: int = 0) -> dict[str, Any]:
     assert run([*map(str, argv), "--json"]) == code
     out, err = capsys.readouterr()
     assert err == ""
-    found = json.loads(out)
-    assert isinstance(found, dict)
-    return found
+    return read(out)
 
 
 def shown(capsys: Capture, *argv: object, code: int = 0) -> str:
@@ -410,7 +410,7 @@ def test_progress_goes_to_a_terminal_on_stderr(net: Path, capsys: Capture, monke
 def test_demo_passes_its_options_on(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, object] = {}
     monkeypatch.setattr("onnxmorph.adapters.demo.main", lambda **options: given.update(options) or 0)
-    assert run(["demo", "--data", "cifar10", "--data-path", "f", "--out", "d", "--seed", "3", "--json"]) == 0
+    assert run(["demo", "--data", "cifar10", "--data-path", "f", "--output", "d", "--seed", "3", "--json"]) == 0
     assert given == {"data": "cifar10", "data_path": Path("f"), "out": Path("d"), "seed": 3, "as_json": True}
 
 

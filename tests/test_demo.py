@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 from PIL import Image
 
 import onnxmorph
+from documents import read
 from onnxmorph.adapters.demo import main
 from onnxmorph.adapters.demo.images import read_images
 from onnxmorph.adapters.demo.recipe import RECIPES, recipe_for
@@ -83,7 +83,7 @@ def test_structure_belongs_to_what_was_written(out: Path) -> None:
 def test_same_seed_gives_the_same_structure(out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(QUICK, None, tmp_path, SEED, as_json=True) == 0
     assert (tmp_path / "structure.json").read_bytes() == (out / "structure.json").read_bytes()
-    document = json.loads(capsys.readouterr().out)  # nothing but the one object on stdout
+    document = read(capsys.readouterr().out, "demo")  # nothing but the one object on stdout
     assert [{k: str(v) for k, v in row.items()} for row in document["table"]] == read_table(tmp_path)
     assert max(document["torch_difference"].values()) <= 1e-5
     assert {p.name for p in tmp_path.iterdir()} == {*document["files"]} == {p.name for p in out.iterdir()}

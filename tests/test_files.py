@@ -195,7 +195,7 @@ def test_the_demo_does_not_write_where_its_images_lie(tmp_path: Path, capsys: Ca
     (tmp_path / "images.npz").write_bytes(b"images")
     os.link(tmp_path / "images.npz", tmp_path / "cifar10_decoded.npz")
     before = state(tmp_path)
-    argv = ("demo", "--data", "cifar10", "--data-path", tmp_path / "images.npz", "--out", tmp_path)
+    argv = ("demo", "--data", "cifar10", "--data-path", tmp_path / "images.npz", "--output", tmp_path)
     assert "where the demo writes" in refused(capsys, *argv, exit_code=1, code="demo-data-path")
     assert state(tmp_path) == before
 
@@ -205,7 +205,7 @@ def test_the_demo_does_not_write_where_its_images_lie(tmp_path: Path, capsys: Ca
 
 def waiting(net: Path, out: Path) -> subprocess.Popen[bytes]:
     """A run that trains for ever, in a process that has a child."""
-    command = [sys.executable, "-m", "onnxmorph.cli", "morph", WAIT, str(net), *SHARE, "--out", str(out)]
+    command = [sys.executable, "-m", "onnxmorph.cli", "morph", WAIT, str(net), *SHARE, "--output", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not (out / "round-1" / "work" / "waiting").exists():
         assert process.poll() is None
@@ -218,12 +218,12 @@ def test_a_folder_in_use_is_refused_and_taken_over_from_the_dead(net: Path, tmp_
     process = waiting(net, out)
     child = int((out / "round-1" / "work" / "waiting").read_text())
     try:
-        for argv in (("morph", CHOOSE, net, *SHARE, "--out", out), ("sweep", CHOOSE, net, *SHARE, "--out", out)):
+        for argv in (("morph", CHOOSE, net, *SHARE, "--output", out), ("sweep", CHOOSE, net, *SHARE, "--output", out)):
             message = refused(capsys, *argv, exit_code=1, code="locked")
             assert f"in use by process {process.pid} on " in message and "choose another place" in message
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        assert run(["morph", CHOOSE, str(net), *SHARE, "--out", str(out)]) == 0  # though the child lives
+        assert run(["morph", CHOOSE, str(net), *SHARE, "--output", str(out)]) == 0  # though the child lives
         os.kill(child, 0)
     finally:
         process.kill()
@@ -252,7 +252,7 @@ def test_jobs_are_held_as_well(net: Path, tmp_path: Path) -> None:
 
 def test_devices_and_the_demo_are_held_as_well(net: Path, tmp_path: Path, capsys: Capture) -> None:
     with alone(tmp_path):
-        assert f"process {os.getpid()}" in refused(capsys, "demo", "--out", tmp_path, exit_code=1, code="locked")
+        assert f"process {os.getpid()}" in refused(capsys, "demo", "--output", tmp_path, exit_code=1, code="locked")
     path = tmp_path / "here.toml"
     with alone(path), pytest.raises(OutputError, match=rf"here.toml is in use by process {os.getpid()}"):
         calibrate(analyze(net), path, Place("CPUExecutionProvider", 1), most=1)
@@ -306,5 +306,5 @@ def test_a_seed_gives_the_same_bytes_in_every_process_and_with_any_threads(tmp_p
 def test_errors_are_json_too(net: Path, tmp_path: Path, capsys: Capture) -> None:
     with alone(tmp_path):
         capsys.readouterr()
-        assert run(["morph", CHOOSE, str(net), *SHARE, "--out", str(tmp_path), "--json"]) == 1
+        assert run(["morph", CHOOSE, str(net), *SHARE, "--output", str(tmp_path), "--json"]) == 1
         assert json.loads(capsys.readouterr().out)["error"]["code"] == "locked"

@@ -16,6 +16,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from documents import read
 from onnxmorph import analyze
 from onnxmorph.cli import run
 from tiny import MLP, integer, integers, mlp, model, node, save, value, weight
@@ -39,7 +40,7 @@ def refused(capsys: Capture, *argv: object, exit_code: int = 1) -> tuple[str, st
     assert run([*map(str, argv), "--json"]) == exit_code
     out, err = capsys.readouterr()
     assert err == ""
-    error = json.loads(out)["error"]
+    error = read(out, "error")["error"]
     assert run([*map(str, argv)]) == exit_code
     out, err = capsys.readouterr()
     assert out == ""
@@ -53,7 +54,7 @@ def accepted(capsys: Capture, *argv: object) -> dict[str, Any]:
     assert run([*map(str, argv), "--json"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    found = json.loads(out)
+    found = read(out)
     assert isinstance(found, dict)
     return found
 

@@ -17,7 +17,8 @@ FRAMEWORKS = {"torch", "tensorflow", "tf2onnx", "keras", "jax", "flax", "paddle"
 
 # Each layer may import the layers above it in this list, and itself where it is a package.
 LAYERS = """
-errors devices formats
+errors devices formats words progress schemas
+display
 files reading
 axes polynomial arithmetic
 notation positions graph
@@ -31,11 +32,12 @@ propagate
 buffers grouping
 cost
 memory walk
-bounds
+bounds groups
+records
 analysis
 quantised
 budget structure importance graphs latency
-widths
+differences widths
 search knapsack magnitudes schedule worth
 saliency
 penalty
@@ -53,7 +55,7 @@ diagram
 report
 adapters
 cli
-cli_reference ops_reference
+__main__ cli_reference json_reference ops_reference
 """.strip().splitlines()
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names.split()}
 

@@ -193,7 +193,7 @@ def test_it_installs_with_torch_and_trains(wheel: Path, tmp_path: Path) -> None:
          f"{export}export(train.network, train.images[:2], 'model.onnx')")  # fmt: skip
     budget = ("--budget", "flops=100%", "--rounds", 1)
     told(programs / "onnxmorph", "morph", f"{tmp_path / 'train.py'}:train", tmp_path / "model.onnx",
-         *budget, "--out", tmp_path / "run")  # fmt: skip
+         *budget, "--output", tmp_path / "run")  # fmt: skip
     assert (tmp_path / "run" / "final" / "trained.onnx").exists()
 
 

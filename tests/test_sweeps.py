@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from documents import read
 from functions import chosen
 from onnxmorph import Plan, morph
 from onnxmorph.cli import run as program
@@ -147,10 +148,10 @@ def test_jobs_of_another_plan_are_refused(net: Path, tmp_path: Path) -> None:
 
 
 def test_the_command(net: Path, tmp_path: Path, capsys: Capture) -> None:
-    argv = ["sweep", FAIL, str(net), "--budget", "flops=90%", "--out", str(tmp_path / "s"), "--rounds", "1"]
+    argv = ["sweep", FAIL, str(net), "--budget", "flops=90%", "--output", str(tmp_path / "s"), "--rounds", "1"]
     seeds = ["--seed", "0", "--seed", "1", "--jobs", "2"]
     assert program([*argv, *seeds, "--json"]) == 1
-    found = json.loads(capsys.readouterr().out)
+    found = read(capsys.readouterr().out, "sweep")
     assert [each["code"] for each in found["failed"]] == ["train-function"]
     assert found["visited"] == json.loads((tmp_path / "s" / "pareto.json").read_text())
     assert program([*argv, "--seed", "0"]) == 0
@@ -166,7 +167,7 @@ def test_an_interrupt_stops_the_jobs_and_keeps_what_they_did(net: Path, tmp_path
         "import time\nfrom pathlib import Path\n"
         "def train(round):\n    (round.folder / 'begun').touch()\n    time.sleep(600)\n"
     )
-    argv = ["sweep", f"{tmp_path / 'slow.py'}:train", net, "--budget", "flops=90%", "--out", tmp_path / "s"]
+    argv = ["sweep", f"{tmp_path / 'slow.py'}:train", net, "--budget", "flops=90%", "--output", tmp_path / "s"]
     seeds = ["--seed", "0", "--seed", "1", "--json"]
     command = [sys.executable, "-m", "onnxmorph.cli", *map(str, argv), *seeds]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

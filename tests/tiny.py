@@ -87,3 +87,14 @@ def convnet() -> onnx.ModelProto:
 def save(proto: onnx.ModelProto, path: Path) -> Path:
     path.write_bytes(proto.SerializeToString())
     return path
+
+
+def deep(layers: int, channels: int = 32) -> onnx.ModelProto:
+    """Convolutions of `channels` one after the other, each with its own group: `w0` to `w<layers>`."""
+    names = ["x", *(f"x{i}" for i in range(layers))]
+    nodes = [node("Conv", f"{names[i]} w{i}", names[i + 1], f"conv{i}", pads=[1] * 4) for i in range(layers)]
+    nodes.append(node("Conv", f"{names[-1]} w{layers}", "y", "last"))
+    sizes = [3, *[channels] * layers]
+    weights = [weight(f"w{i}", channels, size, 3, 3, seed=i) for i, size in enumerate(sizes[:-1])]
+    weights.append(weight(f"w{layers}", 10, channels, 1, 1))
+    return model(nodes, weights, [value("x", [1, 3, 8, 8])], [value("y", [1, 10, 8, 8])])

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from onnxmorph.axes import Floats
 from onnxmorph.errors import CalibrationError
+from onnxmorph.progress import told
 from onnxmorph.surgery.run import NEWEST_IR, runnable
 
 WARM_UP = 2
@@ -120,7 +121,7 @@ def _repeat(session: Any, feeds: Mapping[str, NDArray[Any]], times: int | None =
     try:
         first = [once() for _ in range(WARM_UP)][-1]
         times = int(np.clip(SECONDS / max(first, 1e-9), FEWEST, MOST)) if times is None else times
-        return np.array([once() for _ in range(times)])
+        return np.array([once() for _ in told("Measuring", range(times))])
     except Exception as e:
         raise _cannot_run(e) from None
 

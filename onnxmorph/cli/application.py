@@ -12,9 +12,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _ABOUT = "Learn the width of every layer of an ONNX model for the resource you target; shrink it, expand it."
 
+LOOK, CHANGE, MEASURE, TRAIN = "Look at networks", "Change networks", "Measure", "Train"  # panels of the help
+
 app = typer.Typer(
     name="onnxmorph",
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
@@ -25,11 +27,13 @@ def _help(text: str, example: str) -> str:
     return f"{text}\n\n\b\nExample:\n  {example}"
 
 
-def command(example: str) -> Callable[[F], F]:
-    """Register a command; its help is its docstring with an example."""
+def command(example: str, panel: str | None = None) -> Callable[[F], F]:
+    """Register a command; its help is its docstring with an example, and its name stands under `panel`."""
 
     def register(function: F) -> F:
-        return app.command(help=_help(inspect.cleandoc(function.__doc__ or ""), example))(function)
+        return app.command(help=_help(inspect.cleandoc(function.__doc__ or ""), example), rich_help_panel=panel)(
+            function
+        )
 
     return register
 

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from onnxmorph.cli.application import command
+from onnxmorph.cli.application import CHANGE, LOOK, TRAIN, command
 from onnxmorph.cli.options import (
+    ABOUT_STRUCTURE,
     AsJson,
     BudgetIn,
     By,
@@ -32,22 +33,29 @@ from onnxmorph.cli.options import (
     Shapes,
     StructureIn,
     UsageError,
+    Verbose,
+    budget_option,
+    output_option,
+    seed_option,
 )  # fmt: skip
 from onnxmorph.cli.output import show, working
 from onnxmorph.cli.steps import (
+    STANDARD,
     analyzed,
     bounds_of,
     budget_of,
     check_outputs,
+    check_stream,
     deliver,
     gradients_of,
     multiple,
+    source_of,
     structure_of,
 )
 from onnxmorph.errors import OnnxMorphError
 
 
-@command("onnxmorph analyze resnet18.onnx --shape input:1,3,224,224")
+@command("onnxmorph analyze resnet18.onnx --shape input:1,3,224,224", LOOK)
 def analyze(
     model: Model,
     keep: Keep = None,
@@ -56,6 +64,7 @@ def analyze(
     freeze_after: FreezeAfter = None,
     device: DeviceIn = None,
     shape: Shapes = None,
+    verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what a model costs, which channels can go, and what one of each costs."""
@@ -66,11 +75,11 @@ def analyze(
         if as_json:
             result: Any = {**report.document(analysis), **report.latency_document(analysis)}
         else:
-            result = [*report.analysis(analysis), *report.latency(analysis)]
+            result = [*report.analysis(analysis, verbose), *report.latency(analysis, verbose)]
     show(result)
 
 
-@command("onnxmorph explain resnet18.onnx layer1.0.conv1.weight --svg why.svg")
+@command("onnxmorph explain resnet18.onnx layer1.0.conv1.weight --svg why.svg", LOOK)
 def explain(
     model: Model,
     name: Annotated[
@@ -89,18 +98,20 @@ def explain(
     freeze_after: FreezeAfter = None,
     shape: Shapes = None,
     force: Force = False,
+    verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
     """Say what is cut together and by which ops, what it costs, and why the rest stays."""
     if name is None and (dot is not None or svg is not None):
         raise UsageError("--dot and --svg draw what a NAME stands for; give one.")
+    check_stream(None, as_json, dot, svg)
     check_outputs([model], dot, svg, force=force)
     from onnxmorph import report
 
     bounds = bounds_of(keep, only, freeze_before, freeze_after)
     analysis = analyzed(model, shape, dot, svg, bounds=bounds, force=force)
     if name is None:
-        return show(report.names_document(analysis) if as_json else report.names(analysis))
+        return show(report.names_document(analysis) if as_json else report.names(analysis, verbose))
     from onnxmorph import diagram
     from onnxmorph.explain import explain as explained
     from onnxmorph.files import write_text
@@ -110,27 +121,20 @@ def explain(
         for path, form in ((dot, diagram.dot), (svg, diagram.svg)):
             if path is not None:
                 write_text(form(diagram.diagram(analysis, found)), path)
-    return show(report.explanation_document(found) if as_json else report.explanation(found))
+    return show(report.explanation_document(found) if as_json else report.explanation(found, verbose))
 
 
-@command("onnxmorph shrink resnet18.onnx -o small.onnx --budget flops=50%")
+@command("onnxmorph shrink resnet18.onnx -o small.onnx --budget flops=50%", CHANGE)
 def shrink(
     model: Model,
     output: Out,
     structure: Annotated[
-        Path | None, typer.Option(metavar="S.json", help="Which channels live; or else --budget.")
+        Path | None,
+        typer.Option("--structure", metavar="FILE", help=f"{ABOUT_STRUCTURE} Or else --budget."),
     ] = None,
-    budget: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COST=AMOUNT",
-            help="Remove the channels that matter least for their cost until this holds: flops=50%, or several as "
-            "params=1.2M,peak_memory=64MB.",
-        ),
-    ] = None,
+    budget: Annotated[str | None, budget_option(" Those channels go that matter least for their cost.")] = None,
     by: ByIn = None,
     gradients: GradientsIn = None,
-    seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="With --budget: seed of --by random.")] = None,
     round_to: RoundTo = None,
     min_width: MinWidth = None,
     keep: Keep = None,
@@ -141,10 +145,12 @@ def shrink(
         bool,
         typer.Option("--allow-empty", help="With --budget: remove whole groups too, where no output hangs on them."),
     ] = False,
+    seed: Annotated[int | None, seed_option()] = None,
     save_structure: SaveStructure = None,
     device: DeviceIn = None,
     shape: Shapes = None,
     force: Force = False,
+    verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
     """Remove channels and keep the trained weights of the others."""
@@ -156,9 +162,8 @@ def shrink(
         )
         raise UsageError(message)
     if (by is By.taylor) != (gradients is not None):
-        raise UsageError(
-            "--by taylor and --gradients FILE.npz go together: docs/choosing.md says how to write the file."
-        )
+        raise UsageError("--by taylor and --gradients FILE go together: docs/choosing.md says how to write the file.")
+    check_stream(output, as_json, save_structure)
     check_outputs([model, structure, gradients], output, save_structure, force=force)
     from onnxmorph import surgery
 
@@ -179,10 +184,10 @@ def shrink(
             round_to=multiple(round_to),
             allow_empty=allow_empty,
         )
-    deliver(result, output, save_structure, as_json)
+    deliver(result, output, save_structure, as_json, analysis if verbose else None)
 
 
-@command("onnxmorph scale resnet18.onnx -o half.onnx --budget flops=50% --round-to 8")
+@command("onnxmorph scale resnet18.onnx -o half.onnx --budget flops=50% --round-to 8", CHANGE)
 def scale(
     model: Model,
     output: Out,
@@ -199,9 +204,11 @@ def scale(
     device: DeviceIn = None,
     shape: Shapes = None,
     force: Force = False,
+    verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
     """Multiply all widths by one number, the largest that the budget allows."""
+    check_stream(output, as_json, save_structure)
     check_outputs([model], output, save_structure, force=force)
     from onnxmorph import surgery
 
@@ -210,14 +217,14 @@ def scale(
     analysis = analyzed(model, shape, output, save_structure, bounds=bounds, device=device, force=force)
     with working("Scaling"):
         result = surgery.scale(analysis, wanted, round_to=multiple(round_to), init=init.value, seed=seed)
-    deliver(result, output, save_structure, as_json)
+    deliver(result, output, save_structure, as_json, analysis if verbose else None)
 
 
-@command("onnxmorph expand resnet18.onnx -o big.onnx --structure s.json --budget flops=100%")
+@command("onnxmorph expand resnet18.onnx -o wide.onnx --structure s.json --budget flops=100%", CHANGE)
 def expand(
     model: Model,
-    structure: StructureIn,
     output: Out,
+    structure: StructureIn,
     budget: BudgetIn,
     round_to: RoundTo = None,
     min_width: MinWidth = None,
@@ -231,12 +238,14 @@ def expand(
     device: DeviceIn = None,
     shape: Shapes = None,
     force: Force = False,
+    verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
     """Widen the live channels of a structure uniformly until the budget is full again.
 
     MODEL is the original that the structure was made from.
     """
+    check_stream(output, as_json, save_structure)
     check_outputs([model, structure], output, save_structure, force=force)
     from onnxmorph import surgery
 
@@ -247,41 +256,47 @@ def expand(
     )
     with working("Expanding"):
         result = surgery.expand(analysis, lives, wanted, round_to=multiple(round_to), init=init.value, seed=seed)
-    deliver(result, output, save_structure, as_json)
+    deliver(result, output, save_structure, as_json, analysis if verbose else None)
 
 
-@command("onnxmorph verify resnet18.onnx small.onnx --structure s.json")
+@command("onnxmorph verify resnet18.onnx small.onnx --structure s.json", CHANGE)
 def verify(
     model: Model,
-    small: Annotated[Path, typer.Argument(metavar="SMALL", help="The shrunk model.", show_default=False)],
+    small: Annotated[
+        Path, typer.Argument(metavar="SMALL", help="The shrunk model; - reads it from stdin.", show_default=False)
+    ],
     structure: StructureIn,
     samples: Annotated[int, typer.Option(min=1, metavar="N", help="How many random inputs to run.")] = 2,
     seed: Seed = 0,
     shape: Shapes = None,
+    verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> int:
     """Run a shrunk model against the original with the removed channels at zero; exit 1 if they differ."""
     from onnxmorph import report, surgery
 
+    if model == small == STANDARD:
+        raise UsageError("stdin holds one model; give a file for the other.")
     lives = structure_of(structure)
     analysis = analyzed(model, shape, structure=lives)
     with working("Running both models"):
-        found = surgery.verify(analysis, small, lives, samples=samples, seed=seed)
-    show(report.verification_document(found) if as_json else report.verification(found, small))
+        found = surgery.verify(analysis, source_of(small), lives, samples=samples, seed=seed)
+    show(report.verification_document(found) if as_json else report.verification(found, small, verbose))
     return 0 if found.ok else 1
 
 
-@command("onnxmorph demo --out out/demo")
+@command("onnxmorph demo -o out/demo", TRAIN)
 def demo(
+    output: Annotated[Path, output_option("The folder of the results.", "DIR")] = Path("out/demo"),
     data: Annotated[Data, typer.Option(help="Which images to train on; digits need no download.")] = Data.digits,
     data_path: Annotated[Path | None, typer.Option(metavar="FILE", help="The file with the images of cifar10.")] = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder that everything is written to.")] = Path(
-        "out/demo"
-    ),
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> int:
-    """Train a small network, shrink it to half its FLOPs, expand it again, and compare."""
+    """Train a small network, shrink it to half its FLOPs, expand it again, and compare.
+
+    What it does is told on the way, on stderr with --json.
+    """
     if data is Data.cifar10 and data_path is None:
         raise UsageError("--data cifar10 needs --data-path FILE, the file with its images.")
     try:
@@ -289,4 +304,4 @@ def demo(
     except ImportError as e:
         message = f"the demo needs {e.name or 'its extra'}, which is not installed; pip install 'onnxmorph[demo]'"
         raise OnnxMorphError(message, code="demo-extra") from None
-    return job.main(data=data.value, data_path=data_path, out=out, seed=seed, as_json=as_json)
+    return job.main(data=data.value, data_path=data_path, out=output, seed=seed, as_json=as_json)

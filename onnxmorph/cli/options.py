@@ -1,4 +1,8 @@
-"""The options of the commands, in the order that the help shows them."""
+"""The options of the commands: one name, one word for what it takes and one help for the same thing everywhere.
+
+Commands list what they have of these in this order: what is written, what is asked for, what has to stay, what else
+decides, how results are shown.
+"""
 
 from __future__ import annotations
 
@@ -37,25 +41,78 @@ class Data(StrEnum):
     cifar10 = "cifar10"
 
 
-Model = Annotated[Path, typer.Argument(metavar="MODEL", help="The ONNX model.", show_default=False)]
-Out = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The model to write.")]
-StructureIn = Annotated[
-    Path, typer.Option("--structure", metavar="S.json", help="Which channels live, as shrink saved it.")
+def _costs(given: str) -> list[str]:
+    """Completes the name of a cost."""
+    done, comma, begun = given.rpartition(",")
+    return [f"{done}{comma}{name}=" for name in COSTS if name.startswith(begun)]
+
+
+def _devices(given: str) -> list[str]:
+    """Completes the name of a device that ships."""
+    from importlib.resources import files
+
+    names = (file.name.removesuffix(".toml") for file in files("onnxmorph.devices").iterdir())
+    return sorted(name for name in names if name.startswith(given) and not name.startswith("_"))
+
+
+COSTS = (
+    "flops", "macs", "params", "param_bytes", "activations", "activation_bytes", "bytes_moved", "peak_memory",
+    "classic_flops", "classic_params", "latency", "classic_latency",
+)  # fmt: skip
+COST = "COST=AMOUNT"
+ABOUT_BUDGET = (
+    f"At most this: flops=50%, or several: params=1.2M,peak_memory=64MB. Costs: {', '.join(COSTS[:-2])}; with --device "
+    "also latency=3ms, classic_latency. Shares are of MODEL."
+)
+ABOUT_SHRINK = (
+    "What a round trains towards; shares are of the network of that round. 60% of each cost in --budget if not given."
+)
+ABOUT_STRUCTURE = "Which channels live, as --save-structure writes it."
+ABOUT_SEED = "Seed of everything random; 0 if not given."
+ABOUT_DEVICE = (
+    "Add the latency on a device: one that ships with onnxmorph (l4, raspberry-pi-5 …), or a TOML file, as calibrate "
+    "writes it."
+)
+
+
+def budget_option(more: str = "") -> Any:
+    """The option of a budget, with more to say of it."""
+    return typer.Option("--budget", metavar=COST, help=f"{ABOUT_BUDGET}{more}", autocompletion=_costs)
+
+
+def shrink_option(more: str = "") -> Any:
+    """The option of what rounds train towards, with more to say of it."""
+    return typer.Option("--shrink", metavar=COST, help=f"{ABOUT_SHRINK}{more}", autocompletion=_costs)
+
+
+def seed_option(more: str = "") -> Any:
+    """The option of a seed, with more to say of it."""
+    return typer.Option("--seed", min=0, metavar="N", help=f"{ABOUT_SEED}{more}", show_default=False)
+
+
+def device_option() -> Any:
+    """The option of a device."""
+    return typer.Option("--device", metavar="NAME|FILE", help=ABOUT_DEVICE, autocompletion=_devices, show_default=False)
+
+
+def output_option(what: str, metavar: str = "FILE") -> Any:
+    """The option of what is written."""
+    return typer.Option("--output", "-o", metavar=metavar, help=what)
+
+
+Model = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="The ONNX model; - reads it from stdin.", show_default=False)
 ]
-BudgetIn = Annotated[
-    str,
-    typer.Option(
-        metavar="COST=AMOUNT",
-        help="At most this: flops=50%, or several: params=1.2M,peak_memory=64MB. Costs: flops, macs, params, "
-        "param_bytes, activations, activation_bytes, bytes_moved, peak_memory, classic_flops, classic_params; "
-        "with --device also latency=3ms, classic_latency. Shares are of MODEL.",
-    ),
-]
+Stored = Annotated[Path, typer.Argument(metavar="MODEL", help="The ONNX model.", show_default=False)]
+Out = Annotated[Path, output_option("The model to write; - writes it to stdout.")]
+StructureIn = Annotated[Path, typer.Option("--structure", metavar="FILE", help=ABOUT_STRUCTURE)]
+BudgetIn = Annotated[str, budget_option()]
 ByIn = Annotated[
-    By | None, typer.Option(help="With --budget: how channels are scored, magnitude if not given.", show_default=False)
+    By | None,
+    typer.Option("--by", help="With --budget: how channels are scored, magnitude if not given.", show_default=False),
 ]
 GradientsIn = Annotated[
-    Path | None, typer.Option(metavar="FILE.npz", help="With --by taylor: gradients by parameter name.")
+    Path | None, typer.Option("--gradients", metavar="FILE", help="With --by taylor: gradients by parameter name, NPZ.")
 ]
 RoundTo = Annotated[
     list[str] | None,
@@ -84,24 +141,17 @@ FreezeBefore = Annotated[
 FreezeAfter = Annotated[
     list[str] | None, typer.Option(metavar="TENSOR", help="Keep all that depends on this tensor. Repeatable.")
 ]
-DeviceIn = Annotated[
-    str | None,
-    typer.Option(
-        "--device",
-        metavar="NAME|FILE",
-        help="Add the latency on a device: one that ships with onnxmorph (l4, raspberry-pi-5 …), or a TOML file.",
-        show_default=False,
-    ),
-]
 InitIn = Annotated[
     Init,
-    typer.Option(help="Weights of new channels: preserve copies live ones, fresh draws them."),
+    typer.Option("--init", help="Weights of new channels: preserve copies live ones, fresh draws them."),
 ]
-Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Seed of everything random.")]
-SaveStructure = Annotated[Path | None, typer.Option(metavar="S.json", help="Write which channels live, as JSON.")]
+Seed = Annotated[int, seed_option()]
+SaveStructure = Annotated[Path | None, typer.Option(metavar="FILE", help="Write which channels live, as JSON.")]
+DeviceIn = Annotated[str | None, device_option()]
 Force = Annotated[bool, typer.Option("--force", help="Let a result take the place of a file that is read.")]
 Shapes = Annotated[
     list[str] | None,
     typer.Option("--shape", metavar="NAME:DIMS", help="Size of a dynamic input, e.g. input:1,3,224,224. Repeatable."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show every row, and why.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs: docs/json.md.")]

@@ -1,4 +1,4 @@
-"""What the program writes: results to stdout, progress to stderr."""
+"""What the program writes: results to stdout, progress to stderr; colour only where that is a terminal."""
 
 from __future__ import annotations
 
@@ -6,47 +6,82 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import monotonic
 from types import TracebackType
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any, AnyStr, TextIO
+
+from onnxmorph.progress import listening
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+REDRAWN = 0.05  # seconds between two pictures of a bar
 
 
-def show(result: Any) -> None:
+def show(result: Any, to: TextIO | None = None) -> None:
     """A JSON object, or a list of what rich can draw; in one piece, so that a closed pipe is met here."""
+    stream = to or sys.stdout
     if isinstance(result, dict):
-        _write(json.dumps(result, indent=2, allow_nan=False) + "\n")
+        _write(json.dumps(result, indent=2, allow_nan=False) + "\n", stream)
         return
     from rich.console import Console
 
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = Console(file=stream, highlight=False, markup=False, emoji=False)
     console.width = min(console.width, 100)
     with console.capture() as drawn:
         for each in result:
             console.print(each, soft_wrap=isinstance(each, str))  # a path is not broken into lines
-    _write(drawn.get())
+    _write(drawn.get(), stream)
 
 
 class ReaderGone(Exception):
     """Nobody reads stdout any more; not an OSError, of which typer would make exit code 1."""
 
 
-def _write(text: str) -> None:
+def write(data: bytes) -> None:
+    """Bytes, to stdout."""
+    _write(data, sys.stdout.buffer)
+
+
+def _write(data: AnyStr, stream: IO[AnyStr]) -> None:
     try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        stream.write(data)
+        stream.flush()
     except BrokenPipeError:
         raise ReaderGone from None
 
 
 @contextmanager
 def working(what: str) -> Iterator[None]:
-    """A spinner on stderr, where that is a terminal."""
+    """A bar on stderr, where that is a terminal, with the time left of the part that is under way."""
     if not sys.stderr.isatty():
         yield
         return
-    from rich.console import Console
+    with _bar() as bar:
+        task, drawn = bar.add_task(f"{what} …", total=None), 0.0
 
-    with Console(stderr=True).status(f"{what} …"):
-        yield
+        def tell(part: str, done: int, of: int) -> None:
+            nonlocal drawn, task
+            now = monotonic()
+            if done in (0, of):  # another part, whose time is counted anew; or what cannot be counted
+                bar.remove_task(task)
+                name, steps = (part, of) if done < of else (what, None)
+                task = bar.add_task(f"{name} …", total=steps)
+            elif now - drawn > REDRAWN:
+                drawn = now
+                bar.update(task, completed=done)
+
+        with listening(tell):
+            yield
+
+
+def _bar() -> Progress:
+    """A bar with the time left; gone when it is done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)
 
 
 def telling(text: str) -> None:
@@ -61,12 +96,8 @@ class Meter:
     """A bar on stderr, where that is a terminal: of work that ends after some seconds or some steps."""
 
     def __init__(self, what: str, seconds: float, steps: int, unit: str = "runs") -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
         self._seconds, self._steps, self._unit = max(seconds, 1e-9), steps, unit
-        columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
-        self._bar = Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)
+        self._bar = _bar()
         self._task, self._what = self._bar.add_task(f"{what} …", total=1.0), what
 
     def advance(self, steps: int, seconds: float = 0.0) -> None:

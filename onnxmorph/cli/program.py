@@ -57,11 +57,11 @@ def _traceback(e: OnnxMorphError) -> str:
 
 
 def _complain(failure: Failure, as_json: bool) -> None:
-    from onnxmorph.report import plain
+    from onnxmorph.report import plain, versioned
 
     if as_json:
         more = {"traceback": failure.traceback} if failure.traceback else {}
-        print(json.dumps({"error": {"code": failure.code, "message": failure.message, **more}}))
+        print(json.dumps(versioned("error", {"error": {"code": failure.code, "message": failure.message, **more}})))
     else:
         print(failure.traceback, end="", file=sys.stderr)
         print(f"error: {plain(failure.message)}  [{failure.code}]", file=sys.stderr)
@@ -107,6 +107,8 @@ def _drop_stdout() -> None:
 
 def main() -> NoReturn:
     """The entry point."""
+    if not sys.stdout.isatty():  # typer would colour the help wherever it finds itself in a workflow of GitHub
+        os.environ["_TYPER_FORCE_DISABLE_TERMINAL"] = "1"
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # a terminal without UTF-8
     sys.exit(run(sys.argv[1:]))

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from onnxmorph.cli.options import UsageError
-from onnxmorph.cli.output import show, working
+from onnxmorph.cli.output import show, working, write
 
 if TYPE_CHECKING:
     from onnxmorph.analysis import Analysis
     from onnxmorph.bounds import Bounds
+    from onnxmorph.model import Source
     from onnxmorph.structure import Structure
     from onnxmorph.surgery import Morphed
+
+STANDARD = Path("-")  # stdin or stdout
 
 
 def check_outputs(sources: Sequence[Path | None], *outputs: Path | None, force: bool | None = None) -> None:
@@ -23,15 +29,27 @@ def check_outputs(sources: Sequence[Path | None], *outputs: Path | None, force: 
     """
     from onnxmorph.files import check_output, weights_beside
 
-    given = [path for path in outputs if path is not None]
+    given = [path for path in outputs if path is not None and path != STANDARD]
     targets = [check_output(path) for path in given]
-    read = [path for path in sources if path is not None and not force]
+    read = [path for path in sources if path is not None and path != STANDARD and not force]
     for i, (path, target) in enumerate(zip(given, targets, strict=True)):
         if any(_same(each, other) for each in (target, *weights_beside(target)) for other in read):
             also = "" if force is None else ", or say --force"
             raise UsageError(f"{path} would replace a file that is read; give the result a name of its own{also}.")
         if target in targets[:i]:
             raise UsageError(f"{path} is written already; give the result a name of its own.")
+
+
+def check_stream(output: Path | None, as_json: bool, *others: Path | None) -> None:
+    """Refuse a model on stdout where something else is due there, or where a person would see it; and what is none."""
+    if STANDARD in others:
+        raise UsageError("only models are written to stdout; give a file.")
+    if output != STANDARD:
+        return
+    if as_json:
+        raise UsageError("-o - writes the model to stdout, where --json prints; give the model a file.")
+    if sys.stdout.isatty():
+        raise UsageError("-o - writes the model to stdout, which is a terminal; send it on, or give the model a file.")
 
 
 def _same(a: Path, b: Path) -> bool:
@@ -59,15 +77,58 @@ def analyzed(
         from onnxmorph.model import files_of
 
         if device is None:
-            analysis = analyze(model, shapes, bounds=bounds)
+            analysis = analyze(source_of(model), shapes, bounds=bounds)
         else:
             from onnxmorph import latency
 
             target = latency.load(device)  # a wrong name is known before the work
-            analysis = analyze(model, shapes, bounds=bounds)
+            analysis = analyze(source_of(model), shapes, bounds=bounds)
             analysis = analysis.with_costs(**latency.costs(analysis, target))
+        if model == STANDARD:
+            analysis = replace(analysis, graph=replace(analysis.graph, source=str(model)))
     check_outputs([*files_of(analysis.graph), None if device is None else Path(device)], *outputs, force=force)
     return analysis
+
+
+def source_of(model: Path) -> Source:
+    """A path, or the model on stdin.
+
+    Raises:
+        ModelError: it is none, or keeps weights in another file.
+    """
+    if model != STANDARD:
+        return model
+    import onnx
+
+    from onnxmorph.errors import ModelError
+
+    if sys.stdin is None or sys.stdin.isatty():
+        raise UsageError("MODEL - reads from stdin, which is a terminal; send a model there, or give a file.")
+    try:
+        proto = onnx.load_model_from_string(sys.stdin.buffer.read())
+    except Exception as e:  # protobuf's errors share no base class with others
+        message = f"stdin: not a readable ONNX model ({e}); send the whole file"
+        raise ModelError(message, code="model-unreadable") from None
+    if any(onnx.external_data_helper.uses_external_data(tensor) for tensor in proto.graph.initializer):
+        raise ModelError("stdin: the model keeps weights in another file; give its path", code="model-external")
+    return proto
+
+
+def compared(before: Path, after: Path, shape: Sequence[str] | None, device: str | None) -> list[Analysis | Structure]:
+    """Two models or structures; a model beside a structure is analysed under its boundaries."""
+    if before == after == STANDARD:
+        raise UsageError("stdin holds one model; give a file for the other.")
+    structures = {path: structure_of(path) for path in (before, after) if _is_document(path)}
+    lives = next(iter(structures.values()), None)
+    return [structures.get(path) or analyzed(path, shape, structure=lives, device=device) for path in (before, after)]
+
+
+def _is_document(path: Path) -> bool:
+    """Whether a file holds JSON; no model begins like it."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(64).lstrip().startswith(b"{")
 
 
 def shapes_of(given: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
@@ -156,15 +217,36 @@ def structure_of(path: Path) -> Structure:
     return Structure.load(path)
 
 
-def deliver(result: Morphed, output: Path, save_structure: Path | None, as_json: bool) -> None:
-    """Write a model, and its structure where asked for, and show what was done."""
+def deliver(
+    result: Morphed, output: Path, save_structure: Path | None, as_json: bool, analysis: Analysis | None = None
+) -> None:
+    """Write a model, and its structure where asked for, and show what was done; with the analysis also why.
+
+    Where the model goes to stdout, what was done is told on stderr.
+    """
     from onnxmorph import report
 
     with working("Writing"):
-        result.save(output)
+        if output == STANDARD:
+            _stream(result)
+        else:
+            result.save(output)
         if save_structure is not None:
             result.structure.save(save_structure)
     if as_json:
         show(report.morphed_document(result, output, save_structure))
     else:
-        show(report.morphed(result, output, save_structure))
+        shown = report.morphed(result, output, save_structure, analysis)
+        show(shown, sys.stderr if output == STANDARD else sys.stdout)
+
+
+def _stream(result: Morphed) -> None:
+    """Write a model to stdout, all at once."""
+    from onnxmorph.errors import OutputError
+
+    with TemporaryDirectory(prefix="onnxmorph-") as folder:
+        file = Path(folder) / "model.onnx"
+        result.save(file)
+        if len(list(file.parent.iterdir())) > 1:  # its weights stand beside it
+            raise OutputError("stdout: the model is too large for one file; give -o a file", code="output")
+        write(file.read_bytes())

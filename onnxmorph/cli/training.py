@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from onnxmorph.cli.application import command
+from onnxmorph.cli.application import TRAIN, command
 from onnxmorph.cli.options import (
     AsJson,
     BudgetIn,
@@ -21,12 +21,17 @@ from onnxmorph.cli.options import (
     InitIn,
     Keep,
     MinWidth,
-    Model,
     Only,
     RoundTo,
     Seed,
     Shapes,
+    Stored,
     UsageError,
+    Verbose,
+    budget_option,
+    output_option,
+    seed_option,
+    shrink_option,
 )
 from onnxmorph.cli.output import Meter, show, telling
 from onnxmorph.cli.steps import bounds_of, budget_of, multiple, shapes_of
@@ -40,8 +45,9 @@ Function = Annotated[
     ),
 ]
 OutFolder = Annotated[
-    Path, typer.Option(metavar="DIR", help="The folder of the run; one that was stopped goes on there.")
+    Path, output_option("The folder of the results; what was stopped goes on in the one that it has.", "DIR")
 ]
+REPEATABLE = " Repeatable."
 Rounds = Annotated[int, typer.Option(min=1, metavar="N", help="How often to train, shrink and expand at most.")]
 Tolerance = Annotated[
     float,
@@ -49,18 +55,15 @@ Tolerance = Annotated[
         min=0.0, max=0.99, metavar="SHARE", help="Stop where a round moved no more of the channels than this."
     ),
 ]
-ABOUT_SHRINK = (
-    "What a round trains towards; shares are of the network of that round. 60% of each cost in --budget if not given."
-)
 
 
-@command("onnxmorph morph train.py:train model.onnx --budget flops=100% --shrink flops=60% --out run")
+@command("onnxmorph morph train.py:train model.onnx --budget flops=100% --shrink flops=60% -o run", TRAIN)
 def morph(
     train: Function,
-    model: Model,
+    model: Stored,
+    output: OutFolder,
     budget: BudgetIn,
-    out: OutFolder,
-    shrink: Annotated[str | None, typer.Option(metavar="COST=AMOUNT", help=ABOUT_SHRINK)] = None,
+    shrink: Annotated[str | None, shrink_option()] = None,
     rounds: Rounds = 3,
     tolerance: Tolerance = 0.05,
     round_to: RoundTo = None,
@@ -73,6 +76,7 @@ def morph(
     seed: Seed = 0,
     device: DeviceIn = None,
     shape: Shapes = None,
+    verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
     """Train, shrink and expand until the widths settle, with your own train function.
@@ -97,20 +101,19 @@ def morph(
         shapes=shapes_of(shape),
     )
     with redirect_stdout(sys.stderr):
-        found = algorithm.morph(train, model, plan, out, progress=telling)
-    show(report.run_document(found) if as_json else report.run(found, plan))
+        found = algorithm.morph(train, model, plan, output, progress=telling)
+    show(report.run_document(found) if as_json else report.run(found, plan, verbose))
 
 
 @command(
-    "onnxmorph sweep train.py:train model.onnx --budget flops=100% --shrink flops=60% --seed 0 --seed 1 --out runs"
+    "onnxmorph sweep train.py:train model.onnx --budget flops=100% --shrink flops=60% --seed 0 --seed 1 -o runs", TRAIN
 )
 def sweep(
     train: Function,
-    model: Model,
-    budget: Annotated[list[str], typer.Option(metavar="COST=AMOUNT", help="As for morph. Repeatable.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder of the sweep, with a folder per job.")],
-    shrink: Annotated[list[str] | None, typer.Option(metavar="COST=AMOUNT", help=f"{ABOUT_SHRINK} Repeatable.")] = None,
-    seed: Annotated[list[int] | None, typer.Option(min=0, metavar="N", help="Seed of a job; 0. Repeatable.")] = None,
+    model: Stored,
+    output: OutFolder,
+    budget: Annotated[list[str], budget_option(REPEATABLE)],
+    shrink: Annotated[list[str] | None, shrink_option(REPEATABLE)] = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="How many jobs at a time, as processes of this machine; 1.")
     ] = None,
@@ -132,8 +135,10 @@ def sweep(
     freeze_before: FreezeBefore = None,
     freeze_after: FreezeAfter = None,
     init: InitIn = Init.preserve,
+    seed: Annotated[list[int] | None, seed_option(REPEATABLE)] = None,
     device: DeviceIn = None,
     shape: Shapes = None,
+    verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> int:
     """Run morph for every combination of budgets, targets and seeds; exit 1 if a job failed.
@@ -159,9 +164,9 @@ def sweep(
     plans = sweeps.grid(plan, budget, shrink or [None], seed or [0])
     with redirect_stdout(sys.stderr), Meter("Running", inf, len(plans), "jobs") as meter:
         found = sweeps.sweep(
-            train, model, plans, out, jobs=jobs or 1, ray=ray, cpus=cpus, gpus=gpus, progress=meter.advance
+            train, model, plans, output, jobs=jobs or 1, ray=ray, cpus=cpus, gpus=gpus, progress=meter.advance
         )
-    show(report.sweep_document(found) if as_json else report.sweep(found))
+    show(report.sweep_document(found) if as_json else report.sweep(found, verbose))
     return 1 if found.failed else 0
 
 

@@ -6,6 +6,9 @@ may have written, so no control character reaches a terminal and nothing in them
 
 from onnxmorph.report.analysed import analysis, document, fixed_table, group_table, op_table, uncovered
 from onnxmorph.report.compared import calibration, calibration_document, comparison, comparison_document
+from onnxmorph.report.differing import difference, difference_document
+from onnxmorph.report.documents import VERSIONS, Document
+from onnxmorph.report.documents import document as versioned
 from onnxmorph.report.drawing import amount, cost_name, percent, plain, quantity, shorten
 from onnxmorph.report.explained import explanation, explanation_document, names, names_document
 from onnxmorph.report.latencies import latency, latency_document
@@ -14,6 +17,8 @@ from onnxmorph.report.results import morphed, morphed_document, verification, ve
 from onnxmorph.report.runs import run, run_document, sweep, sweep_document
 
 __all__ = [
+    "VERSIONS",
+    "Document",
     "amount",
     "analysis",
     "calibration",
@@ -21,6 +26,8 @@ __all__ = [
     "comparison",
     "comparison_document",
     "cost_name",
+    "difference",
+    "difference_document",
     "document",
     "explanation",
     "explanation_document",
@@ -46,4 +53,5 @@ __all__ = [
     "uncovered",
     "verification",
     "verification_document",
+    "versioned",
 ]

@@ -12,6 +12,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from onnxmorph.analysis import Analysis, Group
+from onnxmorph.report.documents import document as versioned
 from onnxmorph.report.drawing import (
     Document,
     add_row,
@@ -34,7 +35,7 @@ def document(of: Analysis) -> Document:
     """What ``analyze --json`` prints."""
     widths = of.widths
     prices = {name: cost.gradient(widths).tolist() for name, cost in of.costs.items()}
-    return {
+    fields = {
         "model": of.graph.source,
         "fingerprint": of.graph.fingerprint,
         "costs": of.count(),
@@ -49,39 +50,25 @@ def document(of: Analysis) -> Document:
         ],
         "fixed": [{"code": f.code, "tensor": f.tensor, "axis": f.axis, "reason": f.reason} for f in of.fixed],
         "removable": of.removable,
-        "ops": _ops(of),
+        "ops": of.to_records("ops"),
         "peak": _peak(of),
         "averages": [{"node": a.node, "op": a.op, "groups": list(a.groups)} for a in of.averages],
         "uncovered": [dict(zip(("op", "node", "code", "reason"), u, strict=True)) for u in uncovered(of)],
         "notes": list(of.graph.notes),
     }
+    return versioned("analyze", fields)
 
 
-def analysis(of: Analysis) -> list[RenderableType]:
+def analysis(of: Analysis, verbose: bool = False) -> list[RenderableType]:
     """What ``analyze`` shows: costs in all, by op and by group, the peak of memory, what is fixed and why."""
     heading = f"{of.graph.source}: {plural(len(of.plans), 'op')}, {plural(len(of.groups), 'channel group')}"
     shown: list[RenderableType] = [plain(heading), "", totals(of), "", op_table(of), *_classic(of), ""]
-    shown += [peak_table(of), *_more_alive(of), ""]
+    shown += [peak_table(of, verbose), *_more_alive(of, verbose), ""]
     if of.groups:
-        shown += [group_table(of), *_more_groups(of), ""]
+        shown += [group_table(of, verbose), *_more_groups(of, verbose), ""]
     if of.fixed:
-        shown += [fixed_table(of), ""]
-    return [*shown, *(paragraph(plain(text)) for text in _remarks(of))]
-
-
-def _ops(of: Analysis) -> list[Document]:
-    """Every op, what it costs, and the bytes that are alive while it runs."""
-    alive = of.memory.alive(of.widths).tolist()
-    values = {name: [cost.value(of.widths) for cost in costs] for name, costs in of.op_costs.items()}
-    return [
-        {
-            "node": plan.node.name or plan.node.outputs[0],
-            "op": plan.node.type,
-            **{name: of_all[i] for name, of_all in values.items()},
-            "alive": alive[i],
-        }
-        for i, plan in enumerate(of.plans)
-    ]
+        shown += stays(of, verbose)
+    return [*shown, *(paragraph(plain(text)) for text in _remarks(of, verbose))]
 
 
 def _peak(of: Analysis) -> Document:
@@ -97,7 +84,8 @@ def _peak(of: Analysis) -> Document:
 def op_table(of: Analysis) -> Table:
     """Costs by type of op, dearest first; types that cost nothing share the last row."""
     names = ("flops", "params", "activation_bytes", "bytes_moved")
-    per_op = np.array([[p.value(of.widths) for p in of.op_costs[n]] for n in names], dtype=object)
+    widths = of.widths
+    per_op = np.array([[p.value(widths) for p in of.op_costs[n]] for n in names], dtype=object)
     by_type = sorted(zip((p.node.type for p in of.plans), per_op.T, strict=True), key=itemgetter(0))
     rows = [(kind, [[1, *costs] for _, costs in same]) for kind, same in groupby(by_type, itemgetter(0))]
     kinds = [(kind, [sum(column) for column in zip(*each, strict=True)]) for kind, each in rows]
@@ -133,24 +121,24 @@ def totals(of: Analysis) -> Table:
     return table
 
 
-def peak_table(of: Analysis) -> Table:
-    """The tensors that are alive where most is, largest first."""
+def peak_table(of: Analysis, verbose: bool = False) -> Table:
+    """The tensors that are alive where most is, largest first; the largest of them, if not all are wanted."""
     at, whole = _peak(of), of.memory.value(of.widths)
     table = table_of("Alive at the peak of memory", "tensor", "bytes", "of the peak", right=1)
-    for each in at["alive"][:ALIVE]:
+    for each in at["alive"][: None if verbose else ALIVE]:
         bar = share_bar(each["bytes"] / whole if whole else 0)
         add_row(table, shorten(each["tensor"], 40), quantity("peak_memory", each["bytes"]), bar)
     return table
 
 
-def _more_alive(of: Analysis) -> Iterable[RenderableType]:
+def _more_alive(of: Analysis, verbose: bool) -> Iterable[RenderableType]:
     at = _peak(of)
     if at["op"]:
         yield paragraph(plain(f"The peak is {at['op']} {shorten(at['node'], 40)!r}."))
-    rest = at["alive"][ALIVE:]
+    rest = [] if verbose else at["alive"][ALIVE:]
     if rest:
         size = quantity("peak_memory", sum(each["bytes"] for each in rest))
-        yield paragraph(f"{plural(len(rest), 'more tensor')} of {size} in all: --json.")
+        yield paragraph(f"{plural(len(rest), 'more tensor')} of {size} in all: --verbose.")
 
 
 def _classic(of: Analysis) -> list[RenderableType]:
@@ -166,23 +154,23 @@ def _by_cost(of: Analysis, names: Sequence[str]) -> list[tuple[float, list[float
     return sorted(rows, key=lambda row: (-row[0], -row[1][1]))
 
 
-def group_table(of: Analysis) -> Table:
-    """The groups that cost most: width, the price of one channel, and in how many axes it stands."""
+def group_table(of: Analysis, verbose: bool = False) -> Table:
+    """The groups that cost most, or all: width, the price of one channel, and in how many axes it stands."""
     total = of.costs["flops"].value(of.widths)
     names = ("flops", "params", "latency" if "latency" in of.costs else "peak_memory")
     headings = ("group", "width", *map(cost_name, names), "in", "of FLOPs")
     table = table_of("Channel groups, dearest first, and the price of one channel", *headings, right=len(names) + 2)
-    for whole, prices, g in _by_cost(of, names)[:GROUPS]:
-        axes = plural(len(g.members), "axis").replace("axiss", "axes")
+    for whole, prices, g in _by_cost(of, names)[: None if verbose else GROUPS]:
+        axes = plural(len(g.members), "axis")
         bar = share_bar(whole / total if total else 0)
         add_row(table, shorten(g.id, 28), f"{g.width:,}", *map(quantity, names, prices), axes, bar)
     return table
 
 
-def _more_groups(of: Analysis) -> Iterable[RenderableType]:
+def _more_groups(of: Analysis, verbose: bool) -> Iterable[RenderableType]:
     yield paragraph("of FLOPs: what would go if all channels of the group went.")
-    if len(of.groups) > GROUPS:
-        yield paragraph(f"{plural(len(of.groups) - GROUPS, 'more group')} and all members: --json.")
+    if len(of.groups) > GROUPS and not verbose:
+        yield paragraph(f"{plural(len(of.groups) - GROUPS, 'more group')}: --verbose.")
 
 
 def fixed_table(of: Analysis) -> Table:
@@ -191,6 +179,20 @@ def fixed_table(of: Analysis) -> Table:
     for code, count in Counter(f.code for f in of.fixed).most_common():
         first = next(f for f in of.fixed if f.code == code)
         add_row(table, code, str(count), f"{shorten(first.tensor, 30)}:{first.axis}, {shorten(first.reason, 120)}")
+    return table
+
+
+def stays(of: Analysis, verbose: bool) -> list[RenderableType]:
+    """Why axes of parameters stay: by reason, and one by one."""
+    shown: list[RenderableType] = [fixed_table(of), ""]
+    return [*shown, axis_table(of), ""] if verbose else shown
+
+
+def axis_table(of: Analysis) -> Table:
+    """Every axis of a parameter that stays, and why."""
+    table = table_of("Every axis that stays", "axis", "positions", "why", right=1, wrap=True)
+    for f in of.fixed:
+        add_row(table, shorten(f"{f.tensor}:{f.axis}", 30), f"{f.positions:,}", f"{plain(f.reason)}  [{f.code}]")
     return table
 
 
@@ -206,11 +208,14 @@ def uncovered(of: Analysis) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def _remarks(of: Analysis) -> Iterable[str]:
+def _remarks(of: Analysis, verbose: bool) -> Iterable[str]:
     yield f"Removable: {of.removable:.1%} of the parameters lie in a slice that can be removed."
     if of.averages:
         kinds = ", ".join(f"{n} {op}" for op, n in Counter(a.op for a in of.averages).most_common(4))
         yield f"Averages: {kinds} will take statistics over the channels that are left."
+    if verbose:
+        yield from (f"{a.op} {a.node!r} averages over {', '.join(a.groups)}." for a in of.averages)
+        yield from (f"{op} {node!r} is not covered: {reason}  [{code}]" for op, node, code, reason in uncovered(of))
     left_out = Counter(op for op, *_ in uncovered(of))
     if left_out:
         kinds = ", ".join(f"{n} {op}" for op, n in left_out.most_common(6))

@@ -10,8 +10,11 @@ from operator import attrgetter
 from pathlib import Path
 
 from rich.console import RenderableType
+from rich.table import Table
 
 from onnxmorph.calibration import Calibration, Comparison, KernelTime
+from onnxmorph.latency.machine import Network
+from onnxmorph.report.documents import document
 from onnxmorph.report.drawing import Document, add_row, paragraph, plain, plural, quantity, share_bar, shorten, table_of
 
 ROWS = 24  # of the table of kernels
@@ -20,7 +23,7 @@ ROWS = 24  # of the table of kernels
 def calibration_document(of: Calibration, output: Path) -> Document:
     """What ``calibrate --json`` prints."""
     network, machine = of.network, of.machine
-    return {
+    fields = {
         "device": str(output),
         "runtime": machine.runtime,
         "provider": machine.provider,
@@ -33,9 +36,10 @@ def calibration_document(of: Calibration, output: Path) -> Document:
         "networks": [n.name for n in machine.networks.values()],
         "notes": list(of.notes),
     }
+    return document("calibrate", fields)
 
 
-def calibration(of: Calibration, output: Path) -> list[RenderableType]:
+def calibration(of: Calibration, output: Path, verbose: bool = False) -> list[RenderableType]:
     """What ``calibrate`` shows: how well the runs are explained, and what the file holds."""
     network, machine = of.network, of.machine
     threads = "as many threads as it chooses" if not machine.threads else plural(machine.threads, "thread")
@@ -48,30 +52,41 @@ def calibration(of: Calibration, output: Path) -> list[RenderableType]:
     others = [n.name for n in machine.networks.values() if n.name != network.name]
     lines += [f"The file also knows {', '.join(others)}."] if others else []
     notes = [f"Note: {note}." for note in of.notes]
-    return [*(paragraph(plain(text)) for text in (*lines, *notes)), f"  Written: {plain(output)}"]
+    shown: list[RenderableType] = [paragraph(plain(text)) for text in (*lines, *notes)]
+    shown += ["", _coefficients(network), ""] if verbose else []
+    return [*shown, f"  Written: {plain(output)}"]
+
+
+def _coefficients(network: Network) -> Table:
+    """What was learnt of every kind of kernel."""
+    table = table_of("What a unit of each feature takes", "kind", "feature", "time", "", right=2)
+    for kind, features in network.coefficients.items():
+        for name, seconds in features.items():
+            add_row(table, shorten(kind, 40), name, f"{seconds:.3g} s", "")
+    return table
 
 
 def comparison_document(of: Comparison) -> Document:
     """What ``latency --json`` prints; seconds."""
-    return {**asdict(of), "error": of.error}
+    return document("latency", {**asdict(of), "error": of.error})
 
 
-def comparison(of: Comparison) -> list[RenderableType]:
-    """What ``latency`` shows: kernels, dearest first, and the total."""
-    by_ops = sorted(of.kernels, key=attrgetter("ops"))
-    rows = [(ops, list(same)) for ops, same in groupby(by_ops, attrgetter("ops"))]
+def comparison(of: Comparison, verbose: bool = False) -> list[RenderableType]:
+    """What ``latency`` shows: kinds of kernels, dearest first, or every kernel; and the total."""
+    by = attrgetter("nodes" if verbose else "ops")
+    rows = [(names, list(same)) for names, same in groupby(sorted(of.kernels, key=by), by)]
     table = table_of("Time by kernel", "kernel", "count", "predicted", "measured", "of time", right=3)
     whole = of.measured or of.predicted
-    for ops, same in sorted(rows, key=lambda row: -_time(row[1]))[:ROWS]:
+    for names, same in sorted(rows, key=lambda row: -_time(row[1]))[: None if verbose else ROWS]:
         known = [k.measured for k in same if k.measured is not None]
         shown = quantity("latency", sum(known)) if known else "-"
         cells = (str(len(same)), quantity("latency", sum(k.predicted for k in same)), shown)
-        add_row(table, shorten(" + ".join(ops), 34), *cells, share_bar(_time(same) / whole if whole else 0))
+        add_row(table, shorten(" + ".join(names), 34), *cells, share_bar(_time(same) / whole if whole else 0))
     table.add_section()
     total = "-" if of.measured is None else quantity("latency", of.measured)
     count = str(sum(Counter(k.ops for k in of.kernels).values()))
     add_row(table, "total", count, quantity("latency", of.predicted), total, "", style="bold")
-    return [table, "", *(paragraph(plain(text)) for text in _remarks(of, len(rows)))]
+    return [table, "", *(paragraph(plain(text)) for text in _remarks(of, 0 if verbose else len(rows)))]
 
 
 def _time(kernels: Iterable[KernelTime]) -> float:
@@ -82,5 +97,5 @@ def _remarks(of: Comparison, kinds: int) -> Iterable[str]:
     if of.error is not None and of.spread is not None:
         yield f"Predicted is {of.error:+.1%} of measured; repetitions differ by {of.spread:.1%}."
     if kinds > ROWS:
-        yield f"{kinds - ROWS} more kinds, and every kernel: --json."
+        yield f"{kinds - ROWS} more kinds, and every kernel: --verbose."
     yield from (f"Note: {note}." for note in of.notes)

@@ -10,7 +10,8 @@ from rich.console import RenderableType
 
 from onnxmorph.analysis import Analysis
 from onnxmorph.explain import AxisCase, Chain, Explanation, GroupCase, OpCase
-from onnxmorph.report.analysed import fixed_table
+from onnxmorph.report.analysed import stays
+from onnxmorph.report.documents import document
 from onnxmorph.report.drawing import (
     Document,
     add_row,
@@ -30,51 +31,51 @@ RANGES = 8  # of positions
 
 def explanation_document(of: Explanation) -> Document:
     """What ``explain --json`` prints."""
-    return asdict(of)
+    return document("explain", asdict(of))
 
 
-def explanation(of: Explanation) -> list[RenderableType]:
+def explanation(of: Explanation, verbose: bool = False) -> list[RenderableType]:
     """What ``explain`` shows."""
     shown: list[RenderableType] = []
     for part in (
-        *(_axis(axis) for axis in of.axes),
-        *(_group(group) for group in of.groups),
+        *(_axis(axis, verbose) for axis in of.axes),
+        *(_group(group, verbose) for group in of.groups),
         *(_op(op) for op in of.ops),
     ):
         shown += [*([""] if shown else []), *part]
     return shown or [plain(f"{of.name}: a tensor without axes of channels.")]
 
 
-def names(of: Analysis) -> list[RenderableType]:
+def names(of: Analysis, verbose: bool = False) -> list[RenderableType]:
     """What ``explain`` shows without a name: the groups, and why the rest stays."""
     table = table_of("Channel groups", "group", "width", "axes", "", right=2)
     for group in of.groups:
         add_row(table, shorten(group.id, 60), f"{group.width:,}", f"{len(group.members):,}", "")
     shown: list[RenderableType] = [table, ""]
     if of.fixed:
-        shown += [fixed_table(of), ""]
+        shown += stays(of, verbose)
     return [*shown, paragraph("Explain a group, a tensor, an axis (TENSOR:AXIS) or a node by its name.")]
 
 
 def names_document(of: Analysis) -> Document:
     """`names` for machines."""
     groups = {g.id: g.width for g in of.groups}
-    return {"groups": groups, "fixed": dict(Counter(f.code for f in of.fixed).most_common())}
+    return document("groups", {"groups": groups, "fixed": dict(Counter(f.code for f in of.fixed).most_common())})
 
 
-def _group(of: GroupCase) -> Iterator[RenderableType]:
+def _group(of: GroupCase, verbose: bool) -> Iterator[RenderableType]:
     yield plain(f"Group {of.id}: {plural(of.width, 'channel')}, any of which can go, everywhere at once")
     yield ""
     costs = ", ".join(f"{quantity(name, price)} {cost_name(name)}" for name, price in of.price.items())
     yield paragraph(f"One channel costs {costs}.")
     yield ""
     table = table_of("Axes that are cut together", "axis", "positions", "by way of", right=1, wrap=True)
-    for member in of.members[:AXES]:
-        way = _way(member.chain) or "(the first)"
+    for member in of.members[: None if verbose else AXES]:
+        way = _way(member.chain, verbose) or "(the first)"
         add_row(table, shorten(f"{member.tensor}:{member.axis}", 30), f"{member.positions:,}", way)
     yield table
-    if len(of.members) > AXES:
-        yield paragraph(f"{plural(len(of.members) - AXES, 'more')}: --json.")
+    if len(of.members) > AXES and not verbose:
+        yield paragraph(f"{len(of.members) - AXES:,} more: --verbose.")
     yield ""
     kinds = ", ".join(f"{n} {op}" for op, n in Counter(op for op, _ in of.ops).most_common())
     yield paragraph(plain(f"Its channels pass {plural(len(of.ops), 'op')}: {kinds}."))
@@ -82,28 +83,30 @@ def _group(of: GroupCase) -> Iterator[RenderableType]:
         yield paragraph(plain(f"{op} {node!r} averages over it: afterwards over the channels that are left."))
 
 
-def _axis(of: AxisCase) -> Iterator[RenderableType]:
+def _axis(of: AxisCase, verbose: bool) -> Iterator[RenderableType]:
     yield plain(f"{of.tensor}:{of.axis}: {plural(of.size, 'position')}")
     for group in of.groups:
         yield paragraph(plain(f"can go: group {group}"))
     for stay in of.stays:
         whole = stay.count == of.size
-        which = f"all {stay.count:,}" if whole and stay.count > 1 else f"{_ranges(stay.positions)} ({stay.count:,})"
+        some = f"{_ranges(stay.positions, verbose)} ({stay.count:,})"
+        which = f"all {stay.count:,}" if whole and stay.count > 1 else some
         yield paragraph(plain(f"stays: {which}: {stay.reason}  [{stay.code}]"))
         if stay.chain:
             end = stay.chain[-1]
-            yield paragraph(plain(f"by way of {_way(stay.chain)}, at {end.tensor}:{end.axis}"))
+            yield paragraph(plain(f"by way of {_way(stay.chain, verbose)}, at {end.tensor}:{end.axis}"))
 
 
-def _ranges(positions: Iterable[tuple[int, int]]) -> str:
+def _ranges(positions: Iterable[tuple[int, int]], verbose: bool) -> str:
     texts = [str(low) if low == high else f"{low} to {high}" for low, high in positions]
-    more = [] if len(texts) <= RANGES else [f"and {len(texts) - RANGES} more ranges"]
-    return ", ".join([*texts[:RANGES], *more])
+    if verbose or len(texts) <= RANGES:
+        return ", ".join(texts)
+    return f"{', '.join(texts[:RANGES])}, and {len(texts) - RANGES} more ranges"
 
 
-def _way(chain: Chain) -> str:
+def _way(chain: Chain, verbose: bool) -> str:
     steps = [f"{step.op} {shorten(step.node, 40)!r}" for step in chain]
-    if len(steps) > STEPS:
+    if len(steps) > STEPS and not verbose:
         steps = [*steps[: STEPS // 2], f"{len(steps) - STEPS} more ops", *steps[-STEPS // 2 :]]
     return ", ".join(steps)
 

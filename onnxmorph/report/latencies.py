@@ -32,7 +32,7 @@ def latency_document(of: Analysis) -> Document:
     }
 
 
-def latency(of: Analysis) -> list[RenderableType]:
+def latency(of: Analysis, verbose: bool = False) -> list[RenderableType]:
     """What ``analyze --device`` shows: time by kind of kernel, dearest first; nothing where no device models it."""
     model = of.costs.get("latency")
     if not isinstance(model, Roofline):
@@ -47,13 +47,13 @@ def latency(of: Analysis) -> list[RenderableType]:
         rows.append((sum(spent.values()), kind, SIDES[max(spent, key=lambda side: spent[side])]))
     counts, total = Counter(kind for kind, _, _ in found), sum(times)
     table = table_of("Modelled latency by kernel", "kernel", "count", "time", "bound by", "of time", right=3)
-    for seconds, kind, side in sorted(rows, reverse=True)[:ROWS]:
+    for seconds, kind, side in sorted(rows, reverse=True)[: None if verbose else ROWS]:
         bar = share_bar(seconds / total if total else 0)
         add_row(table, shorten(kind, 34), str(counts[kind]), quantity("latency", seconds), side, bar)
     table.add_section()
     add_row(table, "total", str(len(times)), quantity("latency", total), "", "", style="bold")
-    if len(rows) > ROWS:
-        return ["", table, paragraph(f"{len(rows) - ROWS} more kinds, and every kernel: --json.")]
+    if len(rows) > ROWS and not verbose:
+        return ["", table, paragraph(f"{len(rows) - ROWS} more kinds: --verbose.")]
     return ["", table]
 
 

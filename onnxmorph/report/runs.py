@@ -9,6 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from onnxmorph.algorithm import Run
+from onnxmorph.report.documents import document
 from onnxmorph.report.drawing import Document, add_row, cost_name, paragraph, plain, plural, quantity, shorten, table_of
 from onnxmorph.rounds import Plan
 from onnxmorph.sweeps import PRINTED, Sweep
@@ -20,24 +21,25 @@ Row = Mapping[str, Any]
 
 def run_document(of: Run) -> Document:
     """What ``morph --json`` prints."""
-    return {
-        "out": str(of.folder),
+    fields = {
+        "folder": str(of.folder),
         "model": str(of.model),
         "rounds": of.rounds,
         "stable": of.stable,
-        "visited": [each.row() for each in of.visited],
+        "visited": of.to_records(),
     }
+    return document("morph", fields)
 
 
-def run(of: Run, plan: Plan) -> list[RenderableType]:
+def run(of: Run, plan: Plan, verbose: bool = False) -> list[RenderableType]:
     """What ``morph`` shows: every network but the milestones that were not measured, and how it ended."""
-    rows = [each.row() for each in of.visited]
-    shown = [row for row in rows if row["kind"] != "milestone" or row["metric"] is not None]
+    rows = of.to_records()
+    shown = [row for row in rows if verbose or row["kind"] != "milestone" or row["metric"] is not None]
     table = _table("The networks of the run", plan.costs, shown, 0)
     rounds = plural(of.rounds, "round")
     end = f"The widths settled after {rounds}." if of.stable else f"The widths still moved after {rounds}."
     more = len(rows) - len(shown)
-    lines = [end, *([f"{plural(more, 'more structure')} met while training: pareto.csv."] if more else [])]
+    lines = [end, *([f"{plural(more, 'more structure')} met while training: --verbose."] if more else [])]
     written = [of.model, of.folder / "pareto.csv"]
     return [table, "", *map(paragraph, (*_legend(rows), *lines)), *(f"  Written: {plain(path)}" for path in written)]
 
@@ -45,14 +47,15 @@ def run(of: Run, plan: Plan) -> list[RenderableType]:
 def sweep_document(of: Sweep) -> Document:
     """What ``sweep --json`` prints."""
     failed = [{"job": each.job, "code": each.code, "message": each.message} for each in of.failed]
-    return {"out": str(of.folder), "jobs": list(of.jobs), "failed": failed, "visited": list(of.rows)}
+    fields = {"folder": str(of.folder), "jobs": list(of.jobs), "failed": failed, "visited": list(of.rows)}
+    return document("sweep", fields)
 
 
-def sweep(of: Sweep) -> list[RenderableType]:
-    """What ``sweep`` shows: what none dominates, or else the results of all jobs; and what failed."""
+def sweep(of: Sweep, verbose: bool = False) -> list[RenderableType]:
+    """What ``sweep`` shows: what none dominates, or else the results of all jobs, or everything; and what failed."""
     best = [row for row in of.rows if row["pareto"]] or [row for row in of.rows if row["kind"] == "final"]
-    shown = sorted(best, key=lambda row: tuple(row[cost] for cost in of.costs))
-    table = _table(f"The networks of {plural(len(of.jobs), 'job')}", of.costs, shown[:ROWS], 30)
+    shown = sorted(of.rows if verbose else best, key=lambda row: tuple(row[cost] for cost in of.costs))
+    table = _table(f"The networks of {plural(len(of.jobs), 'job')}", of.costs, shown[: None if verbose else ROWS], 30)
     lines = [*_legend(of.rows), f"All {len(of.rows)} structures: pareto.csv."]
     lines += [f"Failed: {each.job}: {each.message} [{each.code}]" for each in of.failed]
     if of.failed:

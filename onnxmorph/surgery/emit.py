@@ -20,6 +20,7 @@ from onnxmorph.axes import Array
 from onnxmorph.graph import Node, holds_data
 from onnxmorph.notation import parse_term, size_of
 from onnxmorph.positions import count, moved, take
+from onnxmorph.progress import told
 from onnxmorph.propagate import Plan
 from onnxmorph.rules import Take, Write
 from onnxmorph.surgery.reconnect import reconnect
@@ -80,7 +81,8 @@ class Emitter:
         for name in self.analysis.parameters:
             self.slice(name)
         self.freeze()
-        for plan, rows in zip(self.analysis.plans, self.analysis.factor_rows, strict=True):
+        every = list(zip(self.analysis.plans, self.analysis.factor_rows, strict=True))
+        for plan, rows in told("Rewriting ops", every):
             self.rewrite(plan, rows)
             if plan.rule is not None and plan.rule.reads_shape:
                 self.restore_shape(plan.node)

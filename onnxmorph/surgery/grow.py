@@ -20,6 +20,7 @@ from onnxmorph.analysis import Analysis
 from onnxmorph.axes import Array
 from onnxmorph.notation import Factor, Sum, Term, factors
 from onnxmorph.positions import count, take
+from onnxmorph.progress import told
 from onnxmorph.propagate import Plan
 from onnxmorph.quantised import PLAIN, Steps, steps_of, stored
 from onnxmorph.rules import Rule
@@ -98,7 +99,7 @@ def _share(analysis: Analysis, copies: Array, weights: Grown, rng: np.random.Gen
     readers = Counter(name for plan in analysis.plans for name in set(plan.node.inputs))
     steps = steps_of(analysis)
     found: dict[_Reading, list[Plan]] = {}
-    for plan, rows in zip(analysis.plans, analysis.factor_rows, strict=True):
+    for plan, rows in told("Sharing out weights", list(zip(analysis.plans, analysis.factor_rows, strict=True))):
         if not plan.node.counted or plan.equation is None or plan.rule is None:
             continue
         over = () if any(q.data is None for q in plan.rule.quantised) else plan.equation.averaged  # a range stays
@@ -122,7 +123,7 @@ def _share(analysis: Analysis, copies: Array, weights: Grown, rng: np.random.Gen
     ways: dict[str, set[tuple[int, ...]]] = {}  # a weight may be read along several axes, but by the same ops
     for reading, plans in found.items():
         ways.setdefault(reading.name, set()).add(tuple(map(id, plans)))
-    for reading, plans in found.items():
+    for reading, plans in told("Sharing out weights", list(found.items())):
         if readers[reading.name] != len(plans) or len(ways[reading.name]) != 1:
             note = f"{plans[0].node} sums over copied channels with a weight that is also used in another way"
             yield inexact(

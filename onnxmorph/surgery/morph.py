@@ -31,7 +31,7 @@ INITS = ("preserve", "fresh")
 MOST_PARAMETERS = 1 << 24  # of a model that grew more than a thousandfold
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Morphed:
     """A rewritten network: the model, the structure that led to it, and what a user should know about it.
 
@@ -42,6 +42,16 @@ class Morphed:
     structure: Structure
     notes: tuple[str, ...] = ()
     inexact: frozenset[str] = frozenset()
+
+    def __repr__(self) -> str:
+        return f"<Morphed by {self.structure!r}>"
+
+    def __str__(self) -> str:
+        return "\n".join([str(self.structure), *([""] if self.notes else []), *(f"Note: {n}." for n in self.notes)])
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        return self.structure._repr_html_()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model, whole or not at all. Raises OutputError."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnxmorph.errors import ModelError
 from onnxmorph.graph import read
 from onnxmorph.model import save
+from onnxmorph.progress import told
 from onnxmorph.weights import made, stay_beside
 
 TOLERANCE = 1e-4
@@ -74,7 +75,8 @@ def run_alike(
     """
 
     def results(of: Callable[[ir.Model], Any]) -> list[list[Any]]:
-        return [list(map(of(model), samples)) for model in models]  # each is let go of before the next is made ready
+        every = told("Running the models", models)
+        return [list(map(of(model), samples)) for model in every]  # each is let go of before the next is made ready
 
     if ir.DataType.BFLOAT16 not in dtypes:
         try:

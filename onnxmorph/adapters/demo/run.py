@@ -42,7 +42,7 @@ def run(
             os.replace(job.out / name, target / name)
     show(job, "", f"Written to {target}: {', '.join(files)}.")
     if as_json:
-        print(json.dumps({**document, "out": str(target), "files": files}, indent=1))
+        print(json.dumps(report.versioned("demo", {**document, "folder": str(target), "files": files}), indent=1))
     if document["failed"]:
         raise OnnxMorphError(f"the demo's own checks failed: {'; '.join(document['failed'])}", code="demo-check")
     return 0
@@ -54,7 +54,7 @@ def _folder(out: Path) -> Path:
         with scratch(out):
             return out
     except OSError as e:
-        raise OutputError(f"{out}: cannot be written ({e.strerror}); choose another --out", code="output") from None
+        raise OutputError(f"{out}: cannot be written ({e.strerror}); choose another --output", code="output") from None
 
 
 def _plan(job: Job) -> Iterator[str]:

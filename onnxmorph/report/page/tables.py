@@ -10,8 +10,8 @@ from pathlib import Path
 
 from onnxmorph.cost import NAMES
 from onnxmorph.errors import OnnxMorphError
-from onnxmorph.report.drawing import BYTES, SECONDS
 from onnxmorph.report.page.subject import Point, Series
+from onnxmorph.words import BYTES, SECONDS
 
 COSTS = (*NAMES, *BYTES, *SECONDS)  # the columns of a table that are costs
 METRICS = ("metric", "accuracy")

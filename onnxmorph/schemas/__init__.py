@@ -1,0 +1,1 @@
+"""JSON Schemas of what ``--json`` prints: ``NAME.json`` is that of ``"schema": "onnxmorph/NAME/VERSION"``."""
