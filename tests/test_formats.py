@@ -173,7 +173,7 @@ def test_a_later_run_is_read_without_what_it_adds(version: object, folder: Path)
 def test_what_an_earlier_version_did_not_ask_is_as_by_default(folder: Path) -> None:
     edited(folder, "run.json", lambda d: d.pop("init"))
     morph(untrained, MODEL, PLAN, folder)
-    with pytest.raises(RunError, match="another init: 'preserve' there, fresh here"):
+    with pytest.raises(RunError, match="another init: 'preserve' there, 'fresh' here"):
         morph(untrained, MODEL, Plan(budget="params=90%", rounds=2, tolerance=0.0, init="fresh"), folder)
 
 
