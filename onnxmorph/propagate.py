@@ -126,7 +126,7 @@ def propagate(
     outputs: list[AxisLabels | None] = []
     for axes, shape in zip(equation.outputs, node.out_shapes, strict=False):
         outputs.append(None if axes is None or shape is None else tuple(map(found.compose, axes)))
-        for label, size in zip(outputs[-1] or (), shape or (), strict=True):
+        for label, size in zip(outputs[-1] or (), shape or (), strict=False):
             if isinstance(label, np.ndarray) and len(label) != size:
                 message = f"{node}: an axis of {len(label)} positions is written with {size}"
                 raise RuleError(message, code="rule-size")
