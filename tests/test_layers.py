@@ -33,7 +33,7 @@ bounds
 analysis
 quantised
 budget structure importance graphs latency
-widths
+alive widths
 search knapsack magnitudes schedule worth
 penalty
 controller
