@@ -6,6 +6,8 @@ docs/ (plots, tables, device files) come along. Links are written as GitHub read
 
 from __future__ import annotations
 
+import ast
+import json
 import re
 from pathlib import Path
 from posixpath import normpath, relpath
@@ -45,6 +47,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for source, target in PAGES.items():
         files.append(File.generated(config, target, content=(ROOT / source).read_text(encoding="utf-8")))
     files.append(File.generated(config, "decisions/index.md", content=_decisions()))
+    files.append(File.generated(config, "examples/index.md", content=_examples()))
     for page, modules in REFERENCE.items():
         files.append(File.generated(config, f"reference/{page}.md", content=_reference(page, modules)))
     for page in [f for f in files if f.is_documentation_page()]:
@@ -74,6 +77,18 @@ def _decisions() -> str:
     titles = [(path, path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")) for path in found]
     lines = [f"* [{path.name[:4]}]({path.name}): {title}" for path, title in titles]
     return "# Decisions\n\nWhat was decided while onnxmorph was built, why, and what it costs.\n\n" + "\n".join(lines)
+
+
+def _examples() -> str:
+    """What the first line of every script says; of a notebook its title."""
+    lines = []
+    for path in sorted((ROOT / "examples").glob("*.py")):
+        about = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+        lines.append(f"* [{path.name}](../../examples/{path.name}): {about}")
+    for path in sorted((ROOT / "examples").glob("*.ipynb")):
+        title = json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"][0].strip("# \n")
+        lines.append(f"* [{path.name}](../../examples/{path.name}), a notebook: {title}.")
+    return "# Examples\n\nWhole programs to start from, on images that come with scikit-learn.\n\n" + "\n".join(lines)
 
 
 def _reference(page: str, modules: tuple[str, ...]) -> str:
