@@ -20,6 +20,7 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).parents[1]
 PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 LINK = re.compile(r"(?<=\]\()(?!\w+:)([^)#\s]+)(?=[)#])")
+FILE = re.compile(r"(?<=\[)[\w./]+\.md(?=\]\(([^)#\s]+))")
 DOCTEST = re.compile(r"^ *>>> .*?(?=\n\s*\n|\Z)", re.MULTILINE | re.DOTALL)
 # Page of the reference to the modules on it: all that a user imports.
 REFERENCE = {
@@ -59,8 +60,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Turn links of the repository into links of the site."""
+    """Turn links of the repository into links of the site; what is called by its file gets the title of the page."""
     uri = page.file.src_uri
+
+    def titled(link: re.Match[str]) -> str:
+        file = files.get_file_from_path(_target(uri, link[1]))
+        return "" if file is None else file.content_string.partition("\n")[0].removeprefix("# ")
+
+    markdown = FILE.sub(lambda link: titled(link) or link[0], markdown)
     return LINK.sub(lambda link: relpath(_target(uri, link[1]), uri.rpartition("/")[0] or "."), markdown)
 
 
