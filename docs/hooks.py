@@ -22,10 +22,11 @@ PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGEL
 LINK = re.compile(r"(?<=\]\()(?!\w+:)([^)#\s]+)(?=[)#])")
 FILE = re.compile(r"(?<=\[)[\w./]+\.md(?=\]\(([^)#\s]+))")
 DOCTEST = re.compile(r"^ *>>> .*?(?=\n\s*\n|\Z)", re.MULTILINE | re.DOTALL)
-# Page of the reference to the modules on it: all that a user imports.
+# Page of the reference to the modules on it: all that a user imports. A function that is called as its module is on
+# the page of the module.
 REFERENCE = {
-    "analysis": ("analysis", "bounds", "budget", "polynomial", "memory", "importance", "model"),
-    "surgery": ("structure", "surgery.morph", "surgery.verify", "alive"),
+    "analysis": ("analysis", "bounds", "budget", "polynomial", "memory", "importance", "graph", "model"),
+    "surgery": ("surgery.morph", "surgery.verify", "structure", "alive"),
     "pytorch": (
         *("adapters.torch", "adapters.torch_algorithm", "adapters.torch_log"),
         *("adapters.lightning", "adapters.transformers", "converters.torch", "converters.torch_back"),
@@ -33,10 +34,13 @@ REFERENCE = {
     "frameworks": (
         *("adapters.jax", "adapters.keras", "adapters.keras_fit"),
         *("converters.jax", "converters.keras", "converters.tensorflow"),
-        *("training", "channel_map", "magnitudes", "controller"),
+        *("adapters.standing", "training", "channel_map", "magnitudes", "controller"),
     ),
     "algorithm": ("rounds", "algorithm", "visited", "sweeps"),
-    "latency": ("latency.device", "latency.roofline", "latency.classic", "latency.measured", "calibration"),
+    "latency": (
+        *("latency", "latency.classic", "latency.machine", "latency.measured", "latency.roofline"),
+        *("calibration", "calibration.calibrate", "calibration.compare"),
+    ),
     "explaining": ("explain", "diagram", "graphs"),
     "errors": ("errors",),
 }
@@ -99,7 +103,8 @@ def _examples() -> str:
 
 
 def _reference(page: str, modules: tuple[str, ...]) -> str:
-    parts = [f"# {TITLES.get(page, page.capitalize())}"]
+    about = "From docstrings. What stands here is public; what does not may change in any release."
+    parts = [f"# {TITLES.get(page, page.capitalize())}", about]
     for name in modules:
         source = name if name.startswith("converters.") else f"onnxmorph.{name}"
         parts.append(f"## onnxmorph.{name}\n\n::: {source}")
