@@ -22,7 +22,7 @@ test: $(STAMP) ## Lint, types, tests: what has to pass
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup $(ARGS)
 
 docs: $(STAMP) ## Build the documentation into out/site; warnings are errors
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build -q --strict $(ARGS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict $(ARGS)
 	@echo out/site/index.html
 
 bench: $(STAMP) ## Time against the stated aims

@@ -26,7 +26,7 @@ def refuse(*arguments, **options):
     raise AssertionError("the network is asked for something")
 
 socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
-cli(["build", "-q", "--strict", "-d", sys.argv[1]])
+cli(["build", "--strict", "-d", sys.argv[1]])
 """
 
 
@@ -74,11 +74,11 @@ def test_links_and_what_pages_load_are_there(site: dict[str, Page]) -> None:
 
 
 def test_every_page_is_in_the_navigation(site: dict[str, Page]) -> None:
-    home = {urlsplit(link).path for link in site["index.html"].links}
+    listed = {urlsplit(link).path for link in site["changelog.html"].links}  # a page that links to nothing itself
     for page in PAGES:
         name = page.removeprefix("docs/").removesuffix(".md") + ".html"
         name = {"README.html": "index.html"}.get(name, name.lower() if "/" not in page else name)
-        assert name in home or name.startswith("decisions/"), f"{page} is not in mkdocs.yml"
+        assert name in listed or name.startswith("decisions/"), f"{page} is not in mkdocs.yml"
     decided = {link for link in site["decisions/index.html"].links}
     assert {p.with_suffix(".html").name for p in (ROOT / "docs" / "decisions").glob("*.md")} <= decided
 
