@@ -50,8 +50,8 @@ def from_alive(
 ) -> Structure:
     """The structure that a file of the original MorphNet asks for, in the same network as ONNX.
 
-    An op of the file is the node of that name, or the node that reads the parameter beside it: ``block/conv/Conv2D``
-    is what reads ``block/conv/kernel`` or ``block.conv.weight``. Scopes in front that all ops had in common and that
+    An op of the file is what reads the parameter in its scope, or else the node of its name: ``block/conv/Conv2D``
+    reads ``block/conv/kernel`` or ``block.conv.weight``. Scopes in front that all ops had in common and that
     MorphNet left out are found, too. Where ops share channels (additions) a channel lives that one of them keeps, so
     that a group may be wider than the file says: ``provenance["wider"]`` lists such ops and their widths. Channels
     that no op of the file has stay, and ops whose channels all have to stay (outputs) are passed over.
@@ -122,11 +122,11 @@ class _Places:
 
     def output(self, place: str, op: str) -> str:
         """The tensor that a node writes, or the op that reads a parameter."""
-        if place in self.nodes:
-            return self.nodes[place].outputs[0]
         name = place if place in self.ranks else self._beside(place)
         if name is not None:
             return self._read(name).outputs[0]
+        if place in self.nodes:  # after scopes: converters call what transposes a kernel by the name of its op, too
+            return self.nodes[place].outputs[0]
         rest = near(place, (*self.nodes, *self.ranks))
         message = f"op {op!r}: no node is called {place!r}, and not one layer has its scope; {rest}"
         raise StructureError(f"{message}. Say which it is: names={{{op!r}: ...}}", code="alive-name")
