@@ -104,6 +104,14 @@ def test_training_in_another_framework(name: str, tmp_path: Path) -> None:
     assert float(difference) <= 1e-4
 
 
+@pytest.mark.nightly  # as all tests of TensorFlow
+def test_shrinking_tensorflow(tmp_path: Path) -> None:
+    pytest.importorskip("tensorflow")
+    assert "right without further training" in run("shrink_tensorflow.py", tmp_path)
+    before, after = (onnxmorph.analyze(tmp_path / name).count()["flops"] for name in ("model.onnx", "small.onnx"))
+    assert 0.5 < after / before <= 0.6
+
+
 def test_the_notebook() -> None:
     notebook = nbformat.read(EXAMPLES / "first_look.ipynb", 4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "keep outputs out of the repository"

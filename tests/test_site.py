@@ -16,6 +16,8 @@ import pytest
 import onnxmorph
 from doc_blocks import PAGES, ROOT, blocks
 
+pytestmark = pytest.mark.xdist_group("site")  # which is built once
+
 REFERENCE = runpy.run_path(str(ROOT / "docs" / "hooks.py"))["REFERENCE"]
 MODULES = [module for modules in REFERENCE.values() for module in modules]
 OFFLINE = """
