@@ -33,7 +33,7 @@ bounds
 analysis
 quantised
 budget structure importance graphs latency
-alive widths
+widths
 search knapsack magnitudes schedule worth
 penalty
 controller
@@ -45,7 +45,7 @@ trials
 channel_map
 training
 calibration
-explain
+alive explain
 diagram
 report
 adapters
