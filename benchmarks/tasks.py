@@ -92,7 +92,7 @@ def speech(folder: Path | None, cache: Path) -> Data:
         d = _digits(cache)
         x, test_x = d.x[:, 0], d.test_x[:, 0]
         return Data(d.name, x, d.y[:, None].expand(-1, 8), test_x, d.test_y[:, None].expand(-1, 8))
-    with np.load(folder / SPEECH) as found:
+    with np.load(folder / SPEECH, allow_pickle=False) as found:
         x, test_x = (torch.from_numpy(found[f"x_{part}"][:, ::2]).float() / 64 - 2 for part in ("train", "test"))
         y, test_y = (torch.from_numpy(found[f"y_{part}"]).long() for part in ("train", "test"))
     return Data("speech", x, y[:, None].expand(x.shape[:2]), test_x, test_y[:, None].expand(test_x.shape[:2]))

@@ -84,7 +84,13 @@ def export(
 
 def tied_names(model: ir.Model) -> dict[str, str]:
     """Return each further name of a shared tensor with the name of its initializer, as ``export`` left it."""
-    names: dict[str, str] = json.loads(model.metadata_props.get(TIED_NAMES, "{}"))
+    try:
+        names = json.loads(model.metadata_props.get(TIED_NAMES, "{}"))
+    except (ValueError, RecursionError):
+        names = None
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        message = f"metadata {TIED_NAMES!r}: expected names by name; export the model again"
+        raise ConversionError(message, code="model-metadata")
     return names
 
 

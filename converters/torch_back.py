@@ -56,7 +56,19 @@ def to_module(source: Source, *, buffers: Sequence[str] = ()) -> OnnxModule:
         ConversionError: ``torch-op``: nodes have no counterpart here; the message names them.
     """
     graph = load(source)
-    return OnnxModule(graph, (*json.loads(graph.model.metadata_props.get(BUFFERS, "[]")), *buffers))
+    return OnnxModule(graph, (*_recorded(graph), *buffers))
+
+
+def _recorded(graph: Graph) -> list[str]:
+    """The names that ``export`` left in the file of what is no parameter."""
+    try:
+        names = json.loads(graph.model.metadata_props.get(BUFFERS, "[]"))
+    except (ValueError, RecursionError):
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        message = f"{graph.source}: metadata {BUFFERS!r}: expected a list of names; export the model again"
+        raise ConversionError(message, code="model-metadata")
+    return names
 
 
 def from_module(module: nn.Module, model: Source) -> ir.Model:

@@ -25,7 +25,7 @@ DOCTEST = re.compile(r"^ *>>> .*?(?=\n\s*\n|\Z)", re.MULTILINE | re.DOTALL)
 # Page of the reference to the modules on it: all that a user imports. A function that is called as its module is on
 # the page of the module.
 REFERENCE = {
-    "analysis": ("analysis", "bounds", "budget", "polynomial", "memory", "importance", "graph", "model"),
+    "analysis": ("analysis", "bounds", "budget", "polynomial", "memory", "importance", "graph", "model", "files"),
     "surgery": ("surgery.morph", "surgery.verify", "structure", "alive"),
     "pytorch": (
         *("adapters.torch", "adapters.torch_algorithm", "adapters.torch_log"),

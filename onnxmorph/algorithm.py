@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -27,13 +29,18 @@ from onnxmorph import latency
 from onnxmorph.analysis import Analysis, analyze
 from onnxmorph.budget import Budget, Limit, written
 from onnxmorph.errors import RunError
+from onnxmorph.files import alone, write_text
+from onnxmorph.formats import refusal, version_of
 from onnxmorph.functions import called, load_function
-from onnxmorph.model import Source, copy, load, write_text
+from onnxmorph.graph import unread
+from onnxmorph.model import Source, copy, load
+from onnxmorph.reading import shown
 from onnxmorph.rounds import Plan, Round, Trained, keep
 from onnxmorph.structure import Structure
 from onnxmorph.surgery import expand, shrink
 from onnxmorph.visited import FINAL, Visited, visited, write_tables
 
+VERSION = 1  # of run.json, and of what lies beside it
 MODELS = ("model", "weights")  # of run.json: the network that a run began with
 
 
@@ -70,6 +77,7 @@ def morph(train: Train | str, model: Source, plan: Plan, out: str | Path, *, pro
 
     Raises:
         OnnxMorphError: what the parts raise, from a budget out of reach to a structure of another model.
+        OutputError: another process is at work in the folder, or nothing can be written there.
         RunError: the folder holds another run; the train function failed (its error is the cause), or gave something
             else than was asked for.
 
@@ -77,9 +85,12 @@ def morph(train: Train | str, model: Source, plan: Plan, out: str | Path, *, pro
     """
     function = load_function(train) if isinstance(train, str) else train
     out = Path(out)
-    begin(out, model, plan)
+    asked = _asked(model, plan)
+    out.mkdir(parents=True, exist_ok=True)
     try:
-        return _run(function, plan, out, progress)
+        with alone(out):
+            _begin(out, model, asked)
+            return _run(function, plan, out, progress)
     except KeyboardInterrupt:
         message = f"interrupted; the rounds that are done are kept in {out}: call again to go on"
         raise RunError(message, code="interrupted") from None
@@ -200,29 +211,49 @@ def begin(out: Path, model: Source, plan: Plan) -> bool:
     is called again, and goes on with those of the folder.
 
     Raises:
-        RunError: there is another run.
+        RunError: there is another run, or one of a newer onnxmorph.
     """
+    out.mkdir(parents=True, exist_ok=True)
+    return _begin(out, model, _asked(model, plan))
+
+
+def _asked(model: Source, plan: Plan) -> dict[str, Any]:
+    """What `run.json` says of a run."""
     graph = load(model, plan.shapes)
     digest = None if isinstance(model, onnx.ModelProto | ir.Model) else _digest(graph.model)
-    asked = {"version": 1, "model": graph.fingerprint, "weights": digest, **plan.document()}
+    return {"version": VERSION, "model": graph.fingerprint, "weights": digest, **plan.document()}
+
+
+def _begin(out: Path, model: Source, asked: Mapping[str, Any]) -> bool:
     file = out / "run.json"
     if not file.exists():
         if any(out.glob("round-*")) or (out / FINAL).exists():
             raise RunError(f"{out} holds rounds but no run.json; give another folder", code="run-other")
-        out.mkdir(parents=True, exist_ok=True)
-        copy(model, out / "seed.onnx")
+        seed = out / "seed.onnx"
+        if seed.exists() and isinstance(model, str | os.PathLike) and seed.samefile(model):
+            raise RunError(f"{model} stands where the run would keep its copy; give another folder", code="run-other")
+        copy(model, seed)
         write_text(json.dumps(asked, indent=1) + "\n", file)
         return False
-    try:
-        there = dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as e:
-        raise RunError(f"{file} cannot be read ({e}); give another folder", code="run-other") from None
-    known = asked if digest and there.get("weights") else asked.keys() - {"weights"}
+    there = _there(file)
+    known = asked if asked["weights"] and there.get("weights") else asked.keys() - {"weights"}
     for key in (key for key in asked if key in known and there.get(key) != asked[key]):
-        values = "" if key in MODELS else f": {there.get(key)} there, {asked[key]} here"
+        values = "" if key in MODELS else f": {shown(there.get(key))} there, {asked[key]} here"
         message = f"{out} holds a run with another {key}{values}; give another folder, or call it as before"
         raise RunError(message, code="run-other")
     return (out / FINAL / "final.json").exists()
+
+
+def _there(file: Path) -> dict[str, Any]:
+    """What `run.json` says; what an earlier version did not ask is as by default, what a later one adds is left."""
+    try:
+        there = dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError) as e:
+        raise RunError(f"{file} cannot be read ({e}); give another folder", code="run-other") from None
+    major, _ = version_of(there.get("version")) or (None, None)
+    if major != VERSION:
+        raise RunError(refusal(str(file), there.get("version"), VERSION), code="run-version")
+    return {**Plan().document(), **there, "version": VERSION}
 
 
 def _digest(model: ir.Model) -> str:
@@ -230,5 +261,6 @@ def _digest(model: ir.Model) -> str:
     found = hashlib.sha256()
     for name, value in sorted(model.graph.initializers.items()):
         if value.const_value is not None:
-            found.update(name.encode() + b"\0" + value.const_value.tobytes())
+            found.update(name.encode() + b"\0")
+            found.update(unread(value.const_value).tobytes())
     return found.hexdigest()[:16]

@@ -19,6 +19,9 @@ Array = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Labels = Array | int  # an array [size, k], or the reason number of a fixed axis
+LONGEST = 1 << 24  # positions of an axis; a longer one is fixed, for its labels would fill the memory
+LONG = 1 << 16  # of an axis made of others, from which on it counts
+MOST = 1 << 26  # channels of a model, and positions of its long axes: a small file can name any number of them
 
 
 class Channels:
@@ -35,8 +38,19 @@ class Channels:
         self._right = np.zeros(1, np.int64)
         self._why = np.zeros(1, np.int64)
         self._count = 1
+        self._held = 0
         self._fixes: list[tuple[Array, int]] = []
         self._ties: list[tuple[Array, Array, int]] = []
+
+    def admits(self, n: int, weight: int = 1) -> bool:
+        """Whether labels of so many more positions are still held; if so, they are from now on.
+
+        What a file has data for counts once, what an op makes of nothing counts more.
+        """
+        if n > LONGEST or self._held + n * weight > MOST:
+            return False
+        self._held += n * weight
+        return True
 
     def fresh(self, n: int) -> Array:
         """N new free channels, shape ``[n]``."""

@@ -20,9 +20,11 @@ from onnxmorph.errors import BoundsError
 from onnxmorph.graph import Graph, op_graph
 from onnxmorph.grouping import Grouping
 from onnxmorph.propagate import Reasons
+from onnxmorph.reading import shown
 
 PATTERNS = ("keep", "only", "freeze_before", "freeze_after")
 NUMBERS = ("min_width", "round_to")
+WIDEST = 1 << 40  # what a width may be asked to be
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,10 @@ class Bounds:
                 raise BoundsError(f"{name} is a list of names, not {given!r}", code="bounds")
             object.__setattr__(self, name, tuple(given))  # lists and tuples are equal then
         for name in NUMBERS:
-            wrong = [n for n in getattr(self, name).values() if type(n) is not int or n < 1]
+            wrong = [n for n in getattr(self, name).values() if type(n) is not int or not 1 <= n <= WIDEST]
             if wrong:
-                raise BoundsError(f"{name} is a whole number from 1 per pattern, not {wrong[0]!r}", code="bounds")
+                message = f"{name} is a whole number from 1 to {WIDEST:,} per pattern, not {shown(wrong[0])}"
+                raise BoundsError(message, code="bounds")
 
     @property
     def holding(self) -> tuple[Sequence[str], ...]:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from pathlib import Path
+import re
+from collections.abc import Iterator, Mapping
+from typing import NoReturn
 
 import networkx as nx
 import onnx
 import onnx_ir as ir
-from onnx_ir import serde
 
 from onnxmorph.bodies import bodies_of, frame_of
 from onnxmorph.errors import ModelError
+from onnxmorph.external import check_external
 from onnxmorph.infer import version_of
 
+OPERAND = r"[a-zA-Z]*(\.\.\.[a-zA-Z]*)?"
+EQUATION = re.compile(rf"{OPERAND}(,{OPERAND})*(->{OPERAND})?")
 MOST_NODES = 1_000_000  # after functions are inlined
+MOST_DEPTH = 64  # of bodies in bodies, each of which takes some calls of Python's
 
 
 def check_versions(model: ir.Model, name: str) -> None:
@@ -27,6 +31,22 @@ def check_versions(model: ir.Model, name: str) -> None:
     if (model.ir_version or 0) > onnx.IR_VERSION:
         message = f"{name}: IR version {model.ir_version} is not supported (up to {onnx.IR_VERSION}); upgrade onnx"
         raise ModelError(message, code="model-ir")
+
+
+def check_extent(model: ir.Model, name: str) -> None:
+    """No more nodes, and no deeper bodies, than can be gone through."""
+    waiting, count = [(graph, 0) for graph in (model.graph, *(f.graph for f in model.functions.values()))], 0
+    while waiting:
+        graph, depth = waiting.pop()
+        count += len(graph)
+        if count > MOST_NODES or depth > MOST_DEPTH:
+            _too_much(name, count, depth)
+        waiting += [(body, depth + 1) for node in graph for body in bodies_of(node)]
+
+
+def _too_much(name: str, nodes: int, depth: int) -> NoReturn:
+    much = f"more than {MOST_NODES:,} nodes" if nodes > MOST_NODES else f"bodies more than {MOST_DEPTH} deep in others"
+    raise ModelError(f"{name}: the model has {much}; export it smaller, or without its loops", code="model-extent")
 
 
 def check_functions(model: ir.Model, name: str) -> None:
@@ -41,14 +61,32 @@ def check_functions(model: ir.Model, name: str) -> None:
         message = f"{name}: a function of the model calls itself; export it without recursion"
         raise ModelError(message, code="model-functions") from None
     size: dict[ir.OperatorIdentifier, int] = {}
+    deep: dict[ir.OperatorIdentifier, int] = {}
     for key in (*reversed(order), *(calls.keys() - set(order))):
-        size[key] = sum(size.get(called, 1) for called in calls[key])
-    total = sum(size.get(n.op_identifier(), 1) for n in model.graph.all_nodes())
-    if total > MOST_NODES:
+        size[key], deep[key] = _inlined(model.functions[key].graph, size, deep)
+    nodes, depth = _inlined(model.graph, size, deep)
+    if nodes > MOST_NODES:
         message = (
-            f"{name}: with its functions inlined it has {total:.2g} nodes (at most {MOST_NODES:,}); export it flat"
+            f"{name}: with its functions inlined it has {nodes:.2g} nodes (at most {MOST_NODES:,}); export it flat"
         )
         raise ModelError(message, code="model-functions")
+    if depth > MOST_DEPTH:
+        _too_much(name, nodes, depth)
+
+
+def _inlined(
+    graph: ir.Graph, size: Mapping[ir.OperatorIdentifier, int], deep: Mapping[ir.OperatorIdentifier, int]
+) -> tuple[int, int]:
+    """How many nodes a graph has once functions of these sizes and depths stand in it, and how deep its bodies are."""
+    waiting, nodes, depth = [(graph, 0)], 0, 0
+    while waiting:
+        each, level = waiting.pop()
+        for node in each:
+            called = node.op_identifier()
+            nodes, depth = nodes + size.get(called, 1), max(depth, level + deep.get(called, 0))
+            waiting += [(body, level + 1) for body in bodies_of(node)]
+        depth = max(depth, level)
+    return nodes, depth
 
 
 def check_tensors(model: ir.Model, name: str) -> None:
@@ -58,50 +96,39 @@ def check_tensors(model: ir.Model, name: str) -> None:
         if dtype == ir.DataType.UNDEFINED or any(d < 0 for d in dims):
             message = f"{name}: tensor {label!r} has the impossible type {dtype.name} {list(dims)}; export it again"
             raise ModelError(message, code="model-tensor")
-        if dtype == ir.DataType.STRING:
-            continue
-        needed = math.ceil(math.prod(dims) * dtype.bitwidth / 8)
         if isinstance(tensor, ir.ExternalTensor):
-            _check_external(tensor, needed, label, name)
-        elif isinstance(tensor, serde.TensorProtoTensor) and _held(tensor.raw) < needed:
-            message = f"{name}: tensor {label!r} of shape {list(dims)} has less data than that; copy or export it again"
-            raise ModelError(message, code="model-tensor")
+            check_external(tensor, label, name)
+        elif (raw := getattr(tensor, "raw", None)) is not None and isinstance(raw, onnx.TensorProto):
+            problem = _misfit(raw, dtype)
+            if problem:
+                message = f"{name}: tensor {label!r} of shape {list(dims)} {problem}; copy or export it again"
+                raise ModelError(message, code="model-tensor")
 
 
-def _held(proto: onnx.TensorProto) -> float:
-    """An upper bound on the bytes of data that a tensor holds, exact for raw data without a doc string."""
+DATA = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
+
+
+def _misfit(proto: onnx.TensorProto, dtype: ir.DataType) -> str:
+    """What the data of a tensor lack for its shape and type."""
+    size, field = math.prod(proto.dims), onnx.helper.tensor_dtype_to_field(dtype)
+    if dtype == ir.DataType.STRING:
+        return "" if len(proto.string_data) == size and not proto.raw_data else "has another number of texts"
     if proto.HasField("raw_data"):
-        bare = onnx.TensorProto(data_type=proto.data_type, dims=proto.dims)
-        if proto.HasField("name"):
-            bare.name = proto.name
-        held: int = proto.ByteSize() - bare.ByteSize()  # does not copy the data
-        return held - 1 - math.ceil(held.bit_length() / 7)
-    counts = (proto.float_data, proto.int32_data, proto.int64_data, proto.double_data, proto.uint64_data)
-    return 8.0 * sum(len(values) for values in counts)
+        return "has less data than that" if _raw_bytes(proto) < math.ceil(size * dtype.bitwidth / 8) else ""
+    wrong = [name for name in DATA if name != field and len(getattr(proto, name))]
+    if wrong:
+        return f"has its data in {wrong[0]}, which is not for the type {dtype.name}"
+    parts = 2 if dtype in (ir.DataType.COMPLEX64, ir.DataType.COMPLEX128) else 1 / max(1, 8 // dtype.bitwidth)
+    return "has less data than that" if len(getattr(proto, field)) < math.ceil(size * parts) else ""
 
 
-def _check_external(tensor: ir.ExternalTensor, needed: int, label: str, name: str) -> None:
-    folder = Path(tensor.base_dir).resolve()
-    where = str(tensor.location)
-    problem = ""
-    try:
-        path = (folder / where).resolve()
-        offset, length = tensor.offset or 0, needed if tensor.length is None else tensor.length
-        if Path(where).is_absolute() or not path.is_relative_to(folder):
-            problem = "lies outside the model's folder; put that file beside the model"
-        elif not path.exists():
-            problem = "is missing; put that file beside the model"
-        elif not path.is_file():
-            problem = "is no regular file; put the weights there"
-        elif path.stat().st_nlink > 1:
-            problem = "has several hard links, which could lead out of the model's folder; copy it"
-        elif length < needed or offset < 0 or path.stat().st_size < offset + length:
-            problem = "is cut short; copy it again"
-    except (OSError, ValueError, RuntimeError) as e:  # a NUL in the name, a loop of links
-        problem = f"is no usable path ({e})"
-    if problem:
-        message = f"{name}: the weights of {label!r} are in {where!r}, which {problem}"
-        raise ModelError(message, code="model-external")
+def _raw_bytes(proto: onnx.TensorProto) -> int:
+    """An upper bound on the raw bytes of a tensor, exact where it has no doc string; does not copy them."""
+    bare = onnx.TensorProto(data_type=proto.data_type, dims=proto.dims)
+    if proto.HasField("name"):
+        bare.name = proto.name
+    held: int = proto.ByteSize() - bare.ByteSize()
+    return held - 1 - math.ceil(held.bit_length() / 7)
 
 
 def _tensors(model: ir.Model) -> Iterator[tuple[str, ir.TensorProtocol]]:
@@ -119,6 +146,16 @@ def _tensors(model: ir.Model) -> Iterator[tuple[str, ir.TensorProtocol]]:
                     yield f"{node.name}.{attribute.name}", attribute.as_tensor()
                 elif attribute.type == ir.AttributeType.TENSORS:
                     yield from ((f"{node.name}.{attribute.name}", t) for t in attribute.as_tensors())
+
+
+def check_equations(model: ir.Model, name: str) -> None:
+    """Equations of Einsum are equations: onnx's own inference does not come back from an ellipsis of two dots."""
+    for node in model.graph.all_nodes():
+        attribute = node.attributes.get("equation") if node.op_type == "Einsum" else None
+        text = str(attribute.value) if attribute is not None else ""
+        if not EQUATION.fullmatch("".join(text.split())):
+            message = f"{name}: node {node.name!r} (Einsum) does not fit its equation {text[:60]!r}, which is none"
+            raise ModelError(f"{message}; export it again", code="model-shape")
 
 
 def check_values(model: ir.Model, name: str) -> None:

@@ -15,7 +15,7 @@ Made by `python -m onnxmorph.cli_reference > docs/cli.md`.
 Results go to stdout, progress and errors to stderr. Exit codes: 0 fine; 1 cannot do it (for `verify`: the models
 differ by more than 1e-4); 2 wrong usage; 130 interrupted. An error is one sentence and a code that stays the same
 across releases; with `--json` it is `{"error": {"code", "message"}}` on stdout. Outputs appear whole or not at all,
-and never over an input."""
+and never over an input without `--force`."""
 
 
 def reference() -> str:

@@ -55,7 +55,8 @@ def _lasts(magnitudes: Floats, speed: Floats) -> Floats:
 class Controller:
     """Steers the strength so that the budget is met at the planned step, and decides which channels go.
 
-    Channels go in the order of what they are worth (`worth`) over what they cost. A unit of magnitude is charged the
+    Channels go in the order of what they are worth over what they cost: what the loss changes without them where that
+    is measured (`saliency`), else what they say of their group (`worth`). A unit of magnitude is charged the
     price p of its group: its part of the marginal cost, over what it is worth while few go. So a channel of magnitude
     m and learning rate a loses a·λ·p per step, and lasts r / λ steps with r = m / (a·p). The plan says what the
     network may cost a window ahead, and the exact cost polynomial how many have to go until then. With r* of the one
@@ -145,7 +146,9 @@ class Controller:
         """Whether the budget is met and nothing that went is heard any more."""
         return self.met and not (self.fading > 0).any()
 
-    def aim(self, magnitudes: Floats, rates: Floats, steps: int = 1) -> tuple[Array, Array, Floats]:
+    def aim(
+        self, magnitudes: Floats, rates: Floats, steps: int = 1, says: Floats | None = None
+    ) -> tuple[Array, Array, Floats]:
         """Set the strength for the coming steps.
 
         Args:
@@ -153,6 +156,7 @@ class Controller:
             rates: how far a unit of penalty gradient moves it (a learning rate), ``[channels + 1]``; at rate 0
                 it stays as it is.
             steps: how many are taken at once.
+            says: what the loss changes without each, ``[channels + 1]``, where that is known.
 
         Returns:
             the channels that are due to go next, those that set the strength; others that go once these are gone, to
@@ -161,7 +165,8 @@ class Controller:
         if self.shrinks:
             self.price = self._of_channels(self._relative(magnitudes))
         lasts = _lasts(magnitudes, rates * self.price)
-        self._first = self._order(_lasts(self._worth(magnitudes), rates * self._of_channels(self._marginal)))
+        speed = np.where(rates > 0, self._of_channels(self._marginal), 0.0)
+        self._first = self._order(_lasts(self._worth(magnitudes, rates, says), speed))
         leaving, fillers = self._leaving(self._first, self._planned(self.schedule.target(self.step + steps)))
         pace = self.schedule.pace(self.step + steps, self.progress)
         wanted = float(lasts[leaving].max(initial=0.0)) * min(pace, 1 / steps)
@@ -169,13 +174,16 @@ class Controller:
         self.strength = self.strength ** (1 - GAIN) * wanted**GAIN if steady else wanted
         return leaving, fillers, lasts
 
-    def update(self, magnitudes: Floats, rates: Floats, steps: int = 1) -> tuple[Floats, Floats]:
+    def update(
+        self, magnitudes: Floats, rates: Floats, steps: int = 1, says: Floats | None = None
+    ) -> tuple[Floats, Floats]:
         """What the penalty does, after the optimizer's steps.
 
         Args:
             magnitudes: of every channel, ``[channels + 1]``.
             rates: as for `aim`.
             steps: of the optimizer since the last update, taken as one: its threshold is so many times as large.
+            says: as for `aim`.
 
         Returns:
             factors for the parameters that make up the magnitudes, and for what else the channel says; both
@@ -183,16 +191,19 @@ class Controller:
         """
         factors = np.ones(len(self.fading))
         if not self.met:
-            leaving, fillers, lasts = self.aim(magnitudes, rates, steps)
+            leaving, fillers, lasts = self.aim(magnitudes, rates, steps, says)
             self._warn(np.append(leaving, fillers), rates)
             empty = lasts <= self.strength * steps
             if self.shrinks:  # but what would be emptied: it goes, or (others are enough) it stays as it is
-                shrunk = self.alive & ~empty & self._charged(lasts)
+                shrunk = self.alive & ~empty & (self._charged(lasts) if says is None else self._due())
                 factors = shrink_factors(lasts, np.where(shrunk, self.strength * steps, 0.0))
             else:
                 empty |= magnitudes <= gap(magnitudes[self._may])
             if self.step >= self.schedule.warmup:
                 self._remove(leaving[empty[leaving]] if not empty[leaving].all() else np.append(leaving, fillers))
+            if says is not None:  # a large magnitude keeps no channel longer than the plan has it
+                still = self._first[self.alive[self._first]]
+                self._remove(np.concatenate(self._leaving(still, self._planned(self.step))))
             if not self.met:
                 self._take_back(lasts, steps)
         rest = np.ones(len(factors))
@@ -207,14 +218,15 @@ class Controller:
             self.strength = 0.0
         return factors, rest
 
-    def finish(self, magnitudes: Floats, rates: Floats) -> None:
+    def finish(self, magnitudes: Floats, rates: Floats, says: Floats | None = None) -> None:
         """Meet the budget now: of what lives, those channels stay that are worth most together (`knapsack`).
 
-        A channel is worth its magnitude, in steps of its learning rate; where that is 0, in steps of the mean rate.
+        Arguments as for `aim`. What the loss says is squared: of many channels that go at once, some make it larger and
+        some smaller, so that squares add up.
         """
         if not self.met:
-            mean = float(rates[rates > 0].mean()) if (rates > 0).any() else 1.0
-            each = np.where(self.alive, self._worth(magnitudes) / np.where(rates > 0, rates, mean), 0.0)
+            each = self._worth(magnitudes, rates, says) if says is None else says**2
+            each = np.where(self.alive, each, 0.0)
             low = np.where(self.prunable, np.minimum(self.analysis.minimum, self.widths), self.widths)
             grid = Grid(np.ones_like(self.widths), low, self.widths)
             choice = Knapsack.of(self.analysis, each, self.budget, grid)
@@ -264,9 +276,16 @@ class Controller:
         each = np.divide(self._marginal * total, self.weight, out=np.zeros_like(total), where=charged)
         return mean_one(each, np.where(self.prunable, self.widths, 0))
 
-    def _worth(self, magnitudes: Floats) -> Floats:
-        """What channels are worth, ``[channels + 1]``; to the published penalty it is what they say."""
-        return worth(self.analysis, magnitudes, self.alive, self.weight) if self.shrinks else magnitudes
+    def _worth(self, magnitudes: Floats, rates: Floats, says: Floats | None) -> Floats:
+        """What channels are worth, ``[channels + 1]``; to the published penalty it is what they say.
+
+        Magnitudes count in steps of their learning rate; where that is 0, in steps of the mean rate.
+        """
+        if says is not None:
+            return says
+        mean = float(rates[rates > 0].mean()) if (rates > 0).any() else 1.0
+        each = worth(self.analysis, magnitudes, self.alive, self.weight) if self.shrinks else magnitudes
+        return each / np.where(rates > 0, rates, mean)
 
     def _within(self, widths: Widths, limits: Mapping[str, float]) -> bool:
         return all(self.analysis.costs[name].value(widths) <= most for name, most in limits.items())
@@ -288,7 +307,7 @@ class Controller:
         return order[(from_last >= self.analysis.minimum[owner])[::-1]]
 
     def _charged(self, lasts: Floats) -> Mask:
-        """The channels that the penalty shrinks, ``[channels + 1]``.
+        """The channels that the penalty shrinks where their magnitudes decide which go, ``[channels + 1]``.
 
         Scales shrink all together: norms behind them keep the function, and the loss picks those that it needs. Slices
         and gates have nothing behind them that makes up for it: there only those shrink that would go by now if the

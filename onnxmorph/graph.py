@@ -152,11 +152,15 @@ class Graph:
     source: str = "model"
     notes: tuple[str, ...] = ()
 
-    def weights(self, name: str) -> NDArray[Any]:
-        """The values of a parameter; read from the file when asked for."""
+    def tensor(self, name: str) -> ir.TensorProtocol:
+        """A parameter as it is stored: reading it is left to the caller."""
         tensor = self.model.graph.initializers[name].const_value
         assert tensor is not None
-        return read(tensor, name)
+        return tensor
+
+    def weights(self, name: str) -> NDArray[Any]:
+        """The values of a parameter; read from the file when asked for."""
+        return read(self.tensor(name), name)
 
     def forget_weights(self) -> None:
         """Let go of the values of the parameters, where only the structure is needed from here on.
@@ -201,9 +205,30 @@ def op_graph(graph: Graph) -> nx.DiGraph[str]:
 
 
 def read(tensor: ir.TensorProtocol, name: str) -> NDArray[Any]:
-    """The values of a tensor. Raises ModelError where the data do not fit its shape and type."""
+    """The values of a tensor. Raises ModelError where the data do not fit its shape and type.
+
+    Those in a file are mapped for this array alone: what is read of them is let go of with it.
+    """
     try:
-        return np.asarray(tensor.numpy())
+        return np.asarray(unread(tensor).numpy())
     except (ValueError, TypeError, OSError) as e:
         message = f"the data of tensor {name!r} cannot be read ({e}); copy or export the model again"
         raise ModelError(message, code="model-tensor") from None
+
+
+def unread(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+    """The tensor, of which nothing is in memory yet if it lies in a file, nor is once it is let go of."""
+    return window(tensor, 0, tensor.shape.numpy()) if isinstance(tensor, ir.ExternalTensor) else tensor
+
+
+def window(tensor: ir.ExternalTensor, start: int, shape: Shape) -> ir.ExternalTensor:
+    """A part of a tensor in a file, `start` bytes from its beginning; nothing is mapped yet."""
+    return ir.ExternalTensor(
+        tensor.location,
+        (tensor.offset or 0) + start,
+        None,
+        tensor.dtype,
+        shape=ir.Shape(shape),
+        name=tensor.name,
+        base_dir=tensor.base_dir,
+    )

@@ -6,6 +6,7 @@ import os
 import zipfile
 from collections.abc import Mapping
 from difflib import get_close_matches
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from onnxmorph.analysis import Analysis
 from onnxmorph.axes import Array
 from onnxmorph.cost import UNCOUNTED
 from onnxmorph.errors import StructureError
-from onnxmorph.quantised import real, steps_of
+from onnxmorph.quantised import real, real_pieces, steps_of
 
 Scores = NDArray[np.float64]
 Gradients = Mapping[str, NDArray[np.generic]]
@@ -71,10 +72,14 @@ def _norms(analysis: Analysis, power: int, names: list[str]) -> Scores:
         labelled = _labelled(analysis, name)
         if not labelled:
             continue
-        array = np.abs(real(analysis, name, steps)) ** power
+        shape = analysis.parameters[name].shape
+        sums = {axis: np.zeros(shape[axis]) for axis, _ in labelled}
+        for index, part in real_pieces(analysis, name, steps):
+            np.power(np.abs(part, out=part), power, out=part)
+            for axis, found in sums.items():
+                found[index[axis]] += part.sum(tuple(t for t in range(part.ndim) if t != axis))
         for axis, rows in labelled:
-            others = tuple(t for t in range(array.ndim) if t != axis)
-            each = array.mean(others) ** (1 / power)
+            each = (sums[axis] / (prod(shape) / shape[axis])) ** (1 / power)
             each = each / (each.mean() or 1.0)
             for column in rows.T:
                 np.add.at(total, column, each / np.bincount(column, minlength=len(total))[column])

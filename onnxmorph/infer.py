@@ -19,7 +19,7 @@ from onnxmorph.arithmetic import LARGEST, evaluate
 from onnxmorph.bodies import Frame, bodies_of, frame_of
 from onnxmorph.errors import ModelError, RuleError
 from onnxmorph.graph import Known, Node, Shape, holds_data, read
-from onnxmorph.kinds import guess_sizes, meet, shapeless, with_axis, without_axis
+from onnxmorph.kinds import guess_sizes, meet, shapeless, with_axis, without_axis, without_negatives
 from onnxmorph.notation import result_shapes
 from onnxmorph.rules import TABLE, Schema
 
@@ -152,7 +152,7 @@ class _Inference:
         self.depth = 0  # of loops
 
     def record(self, key: str, kind: onnx.TypeProto) -> None:
-        self.types[key] = kind
+        kind = self.types[key] = without_negatives(kind)
         tensor = kind.tensor_type
         dims = tensor.shape.dim if kind.HasField("tensor_type") and tensor.HasField("shape") else None
         known = dims is not None and all(d.HasField("dim_value") for d in dims)

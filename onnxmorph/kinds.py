@@ -17,6 +17,17 @@ def has_shape(kind: onnx.TypeProto) -> bool:
     return bool(kind.HasField("tensor_type") and kind.tensor_type.HasField("shape"))
 
 
+def without_negatives(kind: onnx.TypeProto) -> onnx.TypeProto:
+    """The type with negative sizes, which some exporters write for dynamic ones, as unknown."""
+    if not any(d.dim_value < 0 for d in kind.tensor_type.shape.dim):
+        return kind
+    result = copy_of(kind)
+    for dim in result.tensor_type.shape.dim:
+        if dim.dim_value < 0:
+            dim.Clear()
+    return result
+
+
 def shapeless(kind: onnx.TypeProto) -> onnx.TypeProto:
     """The type without what it says of the shape."""
     result = copy_of(kind)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,18 +17,28 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
-from onnxmorph.checks import check_bodies, check_functions, check_tensors, check_values, check_versions
+from onnxmorph.checks import (
+    check_bodies,
+    check_equations,
+    check_extent,
+    check_functions,
+    check_tensors,
+    check_values,
+    check_versions,
+)
 from onnxmorph.errors import ModelError, OutputError
+from onnxmorph.external import place_external
+from onnxmorph.files import check_output, free_name, scratch, weights_beside
 from onnxmorph.graph import Graph, Parameter, Shape, holds_data
 from onnxmorph.infer import GUESS, names_of, root_cause
 from onnxmorph.scopes import lift_weights, make_unique, settle_outputs
 from onnxmorph.sparse import dense
 from onnxmorph.states import drop_zero_states
 from onnxmorph.view import infer_twice, nodes_of, static_entries, take_branches
+from onnxmorph.weights import load_attributes, stay_beside
 
 SAMPLED = "how often it runs its body is not known: that is counted once"
 GROWTH = 60  # of a dynamic first axis, from 1 to a prime: few sizes of a network are multiples of that
-SINGLE_FILE = 1_500_000_000  # bytes of weights; a protobuf ends at 2 GB
 
 Source = str | os.PathLike[str] | onnx.ModelProto | ir.Model
 
@@ -46,23 +55,25 @@ def load(source: Source, shapes: Mapping[str, Sequence[int]] | None = None) -> G
     """
     model, name = _read(source)
     check_versions(model, name)
+    check_extent(model, name)
     check_tensors(model, name)
     check_functions(model, name)
     settle_outputs(model)
-    _inline(model, name)
+    _apply(passes.InlinePass(), model, name, "model-functions")  # functions in the place of their calls
     # A value that a caller could replace is a weight all the same; before IR 4 every initializer had to be an input.
-    passes.RemoveInitializersFromInputsPass()(model)
+    _apply(passes.RemoveInitializersFromInputsPass(), model, name)
     model.ir_version = max(model.ir_version or 0, 4)
     make_unique(model)
     constants = frozenset(v.name or "" for n in model.graph.all_nodes() if n.op_type == "Constant" for v in n.outputs)
-    passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    _apply(passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0), model, name)
     lift_weights(model)
     drop_zero_states(model, constants)
-    passes.RemoveUnusedNodesPass()(model)
+    _apply(passes.RemoveUnusedNodesPass(), model, name)
     try:
         model.graph.sort()
     except ValueError as e:
         raise ModelError(f"{name}: the graph has a cycle ({e}); export it again", code="model-cycle") from None
+    check_equations(model, name)
     check_values(model, name)
     check_bodies(model, name)
     return _view(model, name, shapes or {}, constants)
@@ -82,8 +93,8 @@ def _read(source: Source) -> tuple[ir.Model, str]:
     try:
         whole = source if isinstance(source, onnx.ModelProto) else onnx.load(path, load_external_data=False)
         model = ir.from_proto(dense(whole, str(path)))
-        if not proto:  # an absolute path: it names the folder beyond which onnx-ir reads no weights
-            ir.external_data.set_base_dir(model.graph, path.absolute().parent)
+        if not proto:
+            place_external(model, path)
     except (MemoryError, ModelError):
         raise
     except Exception as e:  # protobuf, IR and I/O errors share no base class
@@ -94,15 +105,15 @@ def _read(source: Source) -> tuple[ir.Model, str]:
     return model, str(path)
 
 
-def _inline(model: ir.Model, name: str) -> None:
-    """Put the bodies of the model's functions in the place of their calls."""
+def _apply(step: ir.passes.InPlacePass, model: ir.Model, name: str, code: str = "model-unreadable") -> None:
+    """Rewrite the model by a pass of onnx-ir, whose errors share no base class."""
     try:
-        passes.InlinePass()(model)
+        step(model)
     except MemoryError:
         raise
-    except Exception as e:  # of many kinds: an opset of its own, a graph as an attribute, too many inputs
-        message = f"{name}: its functions cannot be inlined ({root_cause(e)}); export it without functions"
-        raise ModelError(message, code="model-functions") from None
+    except Exception as e:  # an attribute of another type, an opset of its own, a graph as an attribute
+        advice = "without functions" if code == "model-functions" else "again"
+        raise ModelError(f"{name}: the model cannot be read ({root_cause(e)}); export it {advice}", code=code) from None
 
 
 # -- the view ------------------------------------------------------------------------------------
@@ -221,31 +232,38 @@ def _fingerprint(model: ir.Model) -> str:
 
 
 def save(model: ir.Model, path: str | os.PathLike[str]) -> None:
-    """Write a model whole or not at all: to a temporary name in the same folder, then renamed.
+    """Write a model whole or not at all: under another name, then renamed.
 
-    Models over 1.5 GB keep their weights in ``<name>.data`` beside them.
+    Models over 1.5 GB keep their weights in ``<name>.data`` beside them, written tensor by tensor; of a model that was
+    read with its weights in a file, those over 50 MB do. Where that is taken, they are in ``<name>.2.data`` and so on:
+    what stands is never mixed with what is new. Files so named that no longer count are removed.
 
     Raises:
         OutputError: the folder is missing or cannot be written.
     """
     target = check_output(path)
-    size = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
+    apart = stay_beside(model)
     try:
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".onnxmorph-") as folder:
-            whole = Path(folder) / target.name
-            weights = f"{target.name}.data" if size > SINGLE_FILE else None
+        with scratch(target.parent) as folder:
+            weights = free_name(target) if apart else None
+            load_attributes(model)
             if weights is None:  # whatever still lies in files beside the source
                 ir.external_data.load_to_model(model)
-            ir.save(model, whole, external_data=weights)
+            ir.save(model, folder / target.name, external_data=weights)
             if weights:
-                os.replace(Path(folder) / weights, target.parent / weights)
-            os.replace(whole, target)
+                os.replace(folder / weights, target.parent / weights)
+            os.replace(folder / target.name, target)  # until here the old model stands, and the weights that it reads
+            for old in weights_beside(target):
+                if old.name != weights:
+                    old.unlink()
     except ir.serde.SerdeError as e:
         raise OutputError(
             f"{target}: cannot be written ({root_cause(e)}); export the model again", code="output"
         ) from None
     except OSError as e:
-        raise OutputError(f"{target}: cannot be written ({e.strerror}); choose another place", code="output") from None
+        raise OutputError(
+            f"{target}: cannot be written ({e.strerror or e}); choose another place", code="output"
+        ) from None
 
 
 def copy(source: Source, path: str | os.PathLike[str]) -> None:
@@ -253,34 +271,7 @@ def copy(source: Source, path: str | os.PathLike[str]) -> None:
     save(_read(source)[0], path)
 
 
-def check_output(path: str | os.PathLike[str]) -> Path:
-    """Where a result will stand, links followed. Raises OutputError if nothing can be written there."""
-    target = Path(path).resolve()
-    reason = ""
-    if target.exists() and not target.is_file():  # a folder, or a device, which a rename would replace
-        reason = "it is no regular file"
-    elif not target.parent.is_dir():
-        reason = f"there is no folder {target.parent}"
-    elif not os.access(target.parent, os.W_OK):
-        reason = f"the folder {target.parent} is read-only"
-    if reason:
-        raise OutputError(f"{path}: cannot be written ({reason}); choose another place", code="output")
-    return target
-
-
 def files_of(graph: Graph) -> tuple[Path, ...]:
     """The files beside the model that hold its weights."""
     tensors = (v.const_value for v in graph.model.graph.initializers.values())
     return tuple({Path(t.path): None for t in tensors if isinstance(t, ir.ExternalTensor)})
-
-
-def write_text(text: str, path: str | os.PathLike[str]) -> None:
-    """Write a text file whole or not at all. Raises OutputError as `save` does."""
-    target = check_output(path)
-    try:
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".onnxmorph-") as folder:
-            whole = Path(folder) / target.name
-            whole.write_text(text, encoding="utf-8")
-            os.replace(whole, target)
-    except OSError as e:
-        raise OutputError(f"{target}: cannot be written ({e.strerror}); choose another place", code="output") from None

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from onnxmorph.axes import Channels, Labels, product, stack
+from onnxmorph.axes import LONG, LONGEST, Channels, Labels, product, stack
 from onnxmorph.errors import RuleError
 from onnxmorph.graph import Node, Shape
 from onnxmorph.notation import (
@@ -28,7 +28,6 @@ from onnxmorph.notation import (
 from onnxmorph.rules import Cost, Rule, Spec
 
 AxisLabels = tuple[Labels | None, ...]
-LONGEST = 1 << 24  # positions of an axis; a longer one is fixed, for its labels would fill the memory
 
 
 @dataclass(frozen=True)
@@ -120,13 +119,17 @@ def propagate(
     for name in spec.fresh:
         if name in moving:  # how many there are is not known before running
             continue
-        found.labels[name] = found.too_long() if sizes[name] > LONGEST else channels.fresh(sizes[name])[:, None]
+        found.labels[name] = channels.fresh(n)[:, None] if channels.admits(n := sizes[name], 8) else found.too_long()
     for take in spec.takes:
         label = found.labels.get(take.of)
         found.labels[take.new] = label[take.index] if isinstance(label, np.ndarray) else label
     outputs: list[AxisLabels | None] = []
     for axes, shape in zip(equation.outputs, node.out_shapes, strict=False):
-        outputs.append(None if axes is None or shape is None else tuple(found.compose(axis) for axis in axes))
+        outputs.append(None if axes is None or shape is None else tuple(map(found.compose, axes)))
+        for label, size in zip(outputs[-1] or (), shape or (), strict=False):
+            if isinstance(label, np.ndarray) and len(label) != size:
+                message = f"{node}: an axis of {len(label)} positions is written with {size}"
+                raise RuleError(message, code="rule-size")
     outputs += [None] * (len(node.outputs) - len(outputs))
     return Plan(node, rule, spec, equation, sizes, found.labels), outputs
 
@@ -212,7 +215,7 @@ class _Factors:
             self.labels[name] = label
 
     def too_long(self) -> int:
-        text = f"{self.node} makes an axis of more than {LONGEST:,} positions"
+        text = f"{self.node} makes an axis of more than {LONGEST:,} positions, or the model too many of them"
         return self.reasons.add("too-long", text, self.node.tensors)
 
     def compose(self, term: Term) -> Labels | None:
@@ -221,7 +224,8 @@ class _Factors:
             return self.labels.get(term.name)
         parts = [size_of(each, self.sizes) for each in term.terms]
         labels = [self.compose(each) for each in term.terms]
-        if size_of(term, self.sizes) > LONGEST and any(isinstance(each, np.ndarray) for each in labels):
+        size, moving = size_of(term, self.sizes), any(isinstance(each, np.ndarray) for each in labels)
+        if moving and size > LONG and not self.channels.admits(size, 4):
             number = self.too_long()
             for each in labels:
                 if isinstance(each, np.ndarray):

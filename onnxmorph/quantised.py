@@ -6,7 +6,7 @@ axes they stand. Where the parameter is moved first, they are followed if they a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from onnxmorph.analysis import Analysis
 from onnxmorph.notation import Product, Term
 from onnxmorph.propagate import Plan
+from onnxmorph.weights import Index, part_of, pieces
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,18 @@ def real(analysis: Analysis, name: str, steps: Mapping[str, Steps]) -> NDArray[n
     of = steps.get(name, PLAIN)
     result: NDArray[np.float64] = (array - of.zero) * of.scale
     return result
+
+
+def real_pieces(
+    analysis: Analysis, name: str, steps: Mapping[str, Steps]
+) -> Iterator[tuple[Index, NDArray[np.float64]]]:
+    """As `real`, in parts, each with its place: one part is in memory at a time, and belongs to the caller."""
+    of = steps.get(name, PLAIN) if analysis.parameters[name].quantised else PLAIN
+    for index, piece in pieces(analysis.graph.tensor(name), name):
+        array = piece.astype(np.float64)
+        if of is not PLAIN:
+            array = (array - part_of(of.zero, index)) * part_of(of.scale, index)
+        yield index, array
 
 
 def stored(analysis: Analysis) -> Mapping[str, str]:

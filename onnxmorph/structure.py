@@ -13,13 +13,17 @@ import numpy as np
 
 from onnxmorph.analysis import Analysis, analyze_graph
 from onnxmorph.axes import Array
-from onnxmorph.bounds import Bounds
-from onnxmorph.errors import StructureError
-from onnxmorph.model import write_text
+from onnxmorph.bounds import NUMBERS, PATTERNS, Bounds
+from onnxmorph.errors import BoundsError, StructureError
+from onnxmorph.files import write_text
+from onnxmorph.formats import A_VERSION, refusal, version_of
 from onnxmorph.polynomial import Widths
 from onnxmorph.positions import take
+from onnxmorph.reading import Reader, is_list, is_number, is_text, is_whole, shown
 
-VERSION = 1
+VERSION, MINOR = 1, 0
+MOST = 1 << 40  # channels of a group
+LARGEST = 1 << 28  # bytes of a file
 
 
 def _lines(table: Mapping[str, Any], depth: int) -> str:
@@ -35,10 +39,47 @@ def _lines(table: Mapping[str, Any], depth: int) -> str:
     return ",\n".join(lines)
 
 
-def _whole(number: object) -> int:
-    if type(number) is not int:  # nor a bool
-        raise TypeError(f"{number!r} is no integer")
-    return number
+def _malformed(message: str, key: bool) -> StructureError:
+    """A key or a value of the document is not as docs/structure.md says."""
+    return StructureError(message, code="structure")
+
+
+def _numbers(of: Reader, key: str, most: int) -> tuple[int, ...]:
+    """A list of whole numbers from 0 to `most`."""
+    found = of.take(key, "a list of whole numbers", is_list)
+    for i, n in enumerate(found):
+        if type(n) is not int or not 0 <= n <= most:  # nor a bool
+            of.complain(f"{key}[{i}]", f"a whole number from 0 to {most}", n)
+    return tuple(found)
+
+
+def _kept(of: Reader) -> Kept:
+    width = of.take("width", "a whole number", is_whole)
+    if not 1 <= width <= MOST:
+        of.complain("width", f"a whole number from 1 to {MOST}", width)
+    return Kept(of.take("id", "a text", is_text), width, tuple(sorted(_numbers(of, "keep", width - 1))))
+
+
+def _axes(of: Reader) -> dict[int, tuple[int, ...]]:
+    """What is kept of the axes of a parameter."""
+    wrong = next((axis for axis in of.table if not (axis.isascii() and axis.isdigit()) or len(axis) > 3), None)
+    if wrong is not None:
+        of.complain(wrong, "the number of an axis as the key", wrong)
+    return {int(axis): _numbers(of, axis, MOST) for axis in of.table}
+
+
+def _bounds(of: Reader) -> Bounds:
+    """The boundaries: lists of names, and tables of numbers."""
+    given: dict[str, Any] = {name: of.take(name, "a list of names", is_list, ()) for name in PATTERNS}
+    for name, patterns in given.items():
+        for i, each in enumerate(patterns):
+            of.value(f"{name}[{i}]", "a text", is_text(each), each)
+    given |= {name: dict(of.inner(name, {}).table) for name in NUMBERS}
+    of.finish()
+    try:
+        return Bounds(**given)
+    except BoundsError as e:
+        raise _malformed(f"{of.source}: bounds: {e}", False) from None
 
 
 @dataclass(frozen=True)
@@ -154,41 +195,41 @@ class Structure:
         return f"{{\n{_lines(document, 2)}\n}}\n"
 
     @staticmethod
-    def from_json(text: str) -> Structure:
+    def from_json(text: str, source: str = "structure") -> Structure:
         """Read a document. Only `version`, `model` and `groups` are needed: the rest follows from the model.
 
+        What a later minor version added is left out.
+
         Raises:
-            StructureError: it is no structure, or of a newer version.
+            StructureError: it is no structure, or of another major version; with `source` and the place in it.
         """
         try:
             document = json.loads(text)
-            version = document["version"]
-            if version != VERSION:
-                message = f"structure version {version} is not supported (this onnxmorph reads version {VERSION})"
-                raise StructureError(message, code="structure-version")
-            groups = tuple(
-                Kept(str(g["id"]), _whole(g["width"]), tuple(sorted(map(_whole, g["keep"]))))
-                for g in document["groups"]
-            )
-            for g in groups:
-                if g.keep and not 0 <= g.keep[0] <= g.keep[-1] < g.width:
-                    raise StructureError(f"group {g.id!r} keeps indices outside 0 … {g.width - 1}", code="structure")
-            parameters = {
-                name: {int(axis): tuple(map(_whole, kept)) for axis, kept in axes.items()}
-                for name, axes in document.get("parameters", {}).items()
-            }
-            return Structure(
-                document["model"],
-                groups,
-                parameters,
-                dict(document.get("costs", {})),
-                dict(document.get("provenance", {})),
-                Bounds(**document.get("bounds", {})),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as e:
-            raise StructureError(
-                f"not a structure ({type(e).__name__}: {e}); write one with `shrink`", code="structure"
-            ) from None
+        except (ValueError, RecursionError) as e:
+            message = f"{source}: not JSON ({type(e).__name__}: {e}); write a structure with `shrink`"
+            raise StructureError(message, code="structure") from None
+        if not isinstance(document, dict):
+            message = f"{source}: expected a table, found {shown(document)}; write a structure with `shrink`"
+            raise StructureError(message, code="structure")
+        of = Reader(source, document, "", _malformed)
+        major, minor = of.take("version", A_VERSION, version_of)
+        if major != VERSION:
+            raise StructureError(refusal(source, document["version"], VERSION), code="structure-version")
+        of.newer = minor > MINOR
+        groups = of.take("groups", "a list of groups", is_list)
+        parameters, costs = of.inner("parameters", {}), of.inner("costs", {})
+        counts = {when: costs.inner(when) for when in costs.table}
+        return Structure(
+            of.take("model", "a text", is_text),
+            tuple(_kept(of.at(f"groups[{i}]", each)) for i, each in enumerate(groups)),
+            {name: _axes(parameters.inner(name)) for name in parameters.table},
+            {
+                when: {name: each.take(name, "a number that is not negative", is_number) for name in each.table}
+                for when, each in counts.items()
+            },
+            dict(of.inner("provenance", {}).table),
+            _bounds(of.inner("bounds", {})),
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the document, whole or not at all. Raises OutputError."""
@@ -197,10 +238,13 @@ class Structure:
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Structure:
         """Read a document from a file. Raises StructureError."""
-        if not Path(path).is_file():  # nor a device, which may have no end
-            raise StructureError(f"{path}: there is no such file", code="structure-file")
         try:
+            if not Path(path).is_file():  # nor a device, which may have no end
+                raise StructureError(f"{path}: there is no such file", code="structure-file")
+            if Path(path).stat().st_size > LARGEST:
+                message = f"{path}: no structure is larger than {LARGEST:,} bytes; give another file"
+                raise StructureError(message, code="structure-file")
             text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as e:
-            raise StructureError(f"{path}: cannot be read ({e})", code="structure-file") from None
-        return Structure.from_json(text)
+        except (OSError, ValueError) as e:  # ValueError: no UTF-8, or a name that no file can have
+            raise StructureError(f"{path}: cannot be read ({e}); check the path", code="structure-file") from None
+        return Structure.from_json(text, str(path))

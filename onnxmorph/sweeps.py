@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ from typing import Any
 from onnxmorph.algorithm import begin, morph
 from onnxmorph.bounds import Bounds
 from onnxmorph.errors import OnnxMorphError, RunError
+from onnxmorph.files import alone, write_text
 from onnxmorph.functions import load_function, users_traceback
-from onnxmorph.model import write_text
 from onnxmorph.rounds import Plan
 from onnxmorph.visited import Visited, marked, visited, write_tables
 
@@ -101,24 +102,33 @@ def sweep(
         progress: is told how many jobs have ended.
 
     Raises:
-        OnnxMorphError: the model or the function cannot be read, a folder holds another run, or Ray is not there.
+        OnnxMorphError: the model or the function cannot be read, a folder holds another run or is in use, or Ray is not
+            there.
     """
     load_function(train)
     file, _, name = train.rpartition(":")
     train, model, out = f"{Path(file).resolve()}:{name}", Path(model).resolve(), Path(out).resolve()
     every = {f"{p.budget}_{p.shrink}_seed={p.seed}": p for p in plans}
-    every_job = (Job(name, plan, out / name, train, str(model)) for name, plan in every.items())
-    todo = [job for job in every_job if not begin(job.folder, model, job.plan)]
-    failed, ended = [], len(every) - len(todo)
-    progress(ended)
+    every_job = [Job(name, plan, out / name, train, str(model)) for name, plan in every.items()]
+    out.mkdir(parents=True, exist_ok=True)
+    failed: list[Failure] = []
     try:
-        for failure in _locally(todo, jobs) if ray is None else _on_ray(todo, ray, cpus, gpus):
-            failed += [] if failure is None else [failure]
-            ended += 1
+        with alone(out):
+            todo = [job for job in every_job if not begin(job.folder, model, job.plan)]
+            ended = len(every) - len(todo)
             progress(ended)
+            for failure in _locally(todo, jobs) if ray is None else _on_ray(todo, ray, cpus, gpus):
+                failed += [] if failure is None else [failure]
+                ended += 1
+                progress(ended)
+            return _judged(out, every, failed)
     except KeyboardInterrupt:
         message = f"interrupted; what the jobs have done is kept in {out}: call again to go on"
         raise RunError(message, code="interrupted") from None
+
+
+def _judged(out: Path, every: Mapping[str, Plan], failed: Sequence[Failure]) -> Sweep:
+    """What the jobs visited, which is written too."""
     found = [(name, each) for name, plan in every.items() for each in visited(out / name, plan.costs)]
     costs = list(dict.fromkeys(cost for plan in every.values() for cost in plan.costs))
     judged = marked([each for _, each in found], costs)
@@ -196,8 +206,9 @@ def _process(job: Job, running: set[subprocess.Popen[str]] | None = None) -> Fai
         running.discard(process)
     if process.returncode == 0:
         return None
-    if (job.folder / FAILED).exists():
-        return Failure(job.name, **json.loads((job.folder / FAILED).read_text(encoding="utf-8")))
+    with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):  # else the job left no reason
+        said = json.loads((job.folder / FAILED).read_text(encoding="utf-8"))
+        return Failure(job.name, str(said["code"]), str(said["message"]))
     how = f"signal {-process.returncode}" if process.returncode < 0 else f"exit code {process.returncode}"
     message = f"the process ended with {how}; see {job.folder / PRINTED}, and call again"
     return Failure(job.name, code="job-died", message=message)

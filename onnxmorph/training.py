@@ -22,6 +22,7 @@ from onnxmorph.controller import Controller
 from onnxmorph.errors import BudgetError, TrainingError
 from onnxmorph.magnitudes import Dead
 from onnxmorph.polynomial import Number
+from onnxmorph.saliency import Saliency
 from onnxmorph.schedule import Schedule
 from onnxmorph.structure import Structure
 
@@ -51,7 +52,9 @@ class Training:
     and `dead_weights` now and then: they get no gradient, so that without momentum they stay zero by themselves.
     """
 
-    def __init__(self, map: ChannelMap, budget: Budget, steps: int, *, shrinks: bool = True) -> None:
+    def __init__(
+        self, map: ChannelMap, budget: Budget, steps: int, *, shrinks: bool = True, listens: bool = False
+    ) -> None:
         """Start with every channel alive.
 
         Args:
@@ -59,6 +62,7 @@ class Training:
             budget: what the network may cost at the end.
             steps: planned steps of the optimizer.
             shrinks: whether factors shrink what lives; otherwise a penalty in the loss does that.
+            listens: whether channels go by what the loss says of them, which is measured then; else by magnitudes.
 
         Raises:
             BudgetError: the budget is out of reach, or there are no steps.
@@ -77,6 +81,7 @@ class Training:
             more = f" and {len(map.locked) - 1} more groups" if len(map.locked) > 1 else ""
             message = f"{error}; locked is {group!r} ({reason}){more}"
             raise BudgetError(message, code="budget-reach") from None
+        self.saliency = Saliency(map.analysis, map.trained) if listens else None
         self.pending = 0  # steps since the last update
         self.dead: Dead = []
         self.dead_weights: Dead = []
@@ -93,6 +98,15 @@ class Training:
         """Set the first strength; arguments as for `update`."""
         self.control.aim(self._magnitudes(norms), self._rates(rates, None, 0.0))
 
+    @property
+    def attentive(self) -> bool:
+        """Whether sums have to be measured at the next step of the optimizer."""
+        return self.saliency is not None and not self.done and self.pending + 1 >= self.control.schedule.refresh
+
+    @property
+    def _says(self) -> Floats | None:
+        return None if self.saliency is None else self.saliency.says
+
     def step(self) -> bool:
         """Count a step of the optimizer; whether `update` is due."""
         if not self.done:
@@ -105,6 +119,7 @@ class Training:
         rates: NDArray[np.floating],
         squares: NDArray[np.floating] | None = None,
         eps: float = 0.0,
+        sums: NDArray[np.floating] | None = None,
     ) -> Changes:
         """What the penalty does for the steps since the last update.
 
@@ -116,12 +131,16 @@ class Training:
                 then balance as they do without the division, where |∂loss| is below strength · price. Unlike a penalty
                 in the loss, none of it gets into that mean square.
             eps: what the optimizer adds to that root.
+            sums: Σ w · ∂L/∂w of the last step over the slice at every position of ``saliency.slices``, where there is
+                `saliency`: of gradients before the optimizer's step.
 
         Raises:
             TrainingError: norms are infinite or no numbers.
         """
         found, steps = self._magnitudes(norms), self.pending
-        factors, rest = self.control.update(found, self._rates(rates, squares, eps), steps)
+        if self.saliency is not None and sums is not None:
+            self.saliency.measure(sums)
+        factors, rest = self.control.update(found, self._rates(rates, squares, eps), steps, self._says)
         self.pending = 0
         for warning in self.control.warnings:
             log.warning(warning)
@@ -136,7 +155,7 @@ class Training:
 
     def finish(self, norms: NDArray[np.floating], rates: NDArray[np.floating]) -> Dead:
         """Meet the budget now, by removing what is worth least for its price; gives what has to be zeroed."""
-        self.control.finish(self._magnitudes(norms), self._rates(rates, None, 0.0))
+        self.control.finish(self._magnitudes(norms), self._rates(rates, None, 0.0), self._says)
         self.pending = 0
         return self._bury()
 
@@ -225,11 +244,14 @@ class Training:
 
     def state(self) -> dict[str, Any]:
         """Plain numbers and lists, for a checkpoint."""
-        return {**self.control.state(), "pending": self.pending}
+        heard = {} if self.saliency is None else {"saliency": self.saliency.state()}
+        return {**self.control.state(), "pending": self.pending, **heard}
 
     def restore(self, state: Mapping[str, Any]) -> Dead:
         """Continue from `state()`; gives what has to be zeroed. Raises StructureError where it is of another model."""
         self.control.restore(state)
         self.pending = state["pending"]
+        if self.saliency is not None and "saliency" in state:
+            self.saliency.restore(state["saliency"])
         self._buried[:] = False
         return self._bury()

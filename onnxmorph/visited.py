@@ -10,7 +10,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from onnxmorph.model import write_text
+from onnxmorph.errors import RunError
+from onnxmorph.files import write_text
+from onnxmorph.reading import LARGEST, Reader, is_table, is_whole
 from onnxmorph.structure import Structure
 
 FINAL = "final"
@@ -52,7 +54,8 @@ class Visited:
 
 def visited(folder: Path, costs: Sequence[str]) -> tuple[Visited, ...]:
     """Everything in the folder of a run, in order, judged by these costs."""
-    rounds = sorted(folder.glob("round-[0-9]*"), key=lambda path: int(path.name.partition("-")[2]))
+    named = [(path.name.partition("-")[2], path) for path in folder.glob("round-[0-9]*")]
+    rounds = [path for _, path in sorted((int(number), path) for number, path in named if number.isdecimal())]
     found = [each for path in (*rounds, folder / FINAL) for each in _of_round(path, folder)]
     return marked(found, costs)
 
@@ -64,13 +67,25 @@ def _of_round(path: Path, folder: Path) -> Iterable[Visited]:
     for pattern, kind, model, network in FILES:
         for file in sorted(path.glob(pattern)):
             structure = Structure.load(file)
-            said = structure.provenance
+            said = Reader(str(file), structure.provenance, "provenance.", _malformed)
+            number, metric = said.take("round", "a whole number", is_whole), said.take("metric", "a number", _metric)
             if kind == "milestone" and structure.groups == end:  # the last one, which is listed as shrunk
                 continue
             names = (file, path / model, *([] if network is None else [path / network]))
             at, of, *result = (each.relative_to(folder).as_posix() for each in names)
-            after = structure.costs["after"]
-            yield Visited(int(said["round"]), kind, at, of, result[0] if result else None, after, said["metric"])
+            after = Reader(str(file), structure.costs, "costs.", _malformed).take("after", "a table", is_table)
+            yield Visited(number, kind, at, of, result[0] if result else None, after, metric[0])
+
+
+def _metric(value: Any) -> tuple[float | None] | None:
+    """A number, or nothing; as a tuple, for None is what is neither."""
+    finite = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
+    return (value,) if value is None or finite else None
+
+
+def _malformed(message: str, key: bool) -> RunError:
+    """A structure in the folder of a run is not as the run wrote it."""
+    return RunError(f"{message}; take the file out of the folder, or give another folder", code="run-file")
 
 
 def marked(rows: Sequence[Visited], costs: Sequence[str]) -> tuple[Visited, ...]:

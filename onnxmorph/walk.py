@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnxmorph.axes import Channels
+from onnxmorph.axes import LONGEST, Channels
 from onnxmorph.errors import RuleError
 from onnxmorph.graph import Graph, Node, Parameter, Shape
 from onnxmorph.notation import Equation, Factor, Sum, parse
-from onnxmorph.propagate import LONGEST, AxisLabels, Plan, Reasons, propagate
+from onnxmorph.propagate import AxisLabels, Plan, Reasons, propagate
 from onnxmorph.rules import TABLE, Rule, Spec
 
 UNFOLLOWED = ("body", "what its body does with a tensor is not followed")
@@ -102,9 +102,12 @@ class Walk:
         """Give a parameter its fresh channels when it is first used as such."""
         parameter = self.graph.parameters.get(name) or (self.graph.sums.get(name) if quantised else None)
         if parameter is not None and name not in self.labels:
-            long = self.reasons.add("too-long", f"an axis of {name!r} has more than {LONGEST:,} positions", (name,))
-            shape = parameter.shape
-            self.labels[name] = tuple(long if s > LONGEST else self.channels.fresh(s)[:, None] for s in shape)
+            text = f"an axis of {name!r} has more than {LONGEST:,} positions, or the model has too many of them"
+            long = self.reasons.add("too-long", text, (name,))
+            room = [0 not in parameter.shape and self.channels.admits(s) for s in parameter.shape]  # nothing has none
+            self.labels[name] = tuple(
+                self.channels.fresh(s)[:, None] if held else long for s, held in zip(parameter.shape, room, strict=True)
+            )
             self.fresh[name] = parameter
 
     def refuse(self, node: Node, code: str, reason: str, rule: Rule | None = None) -> None:

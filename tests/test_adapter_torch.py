@@ -131,7 +131,7 @@ def shrunk_by_branch(method: str) -> tuple[Useless, Morph, list[float]]:
     module = Useless()
     optimizer = torch.optim.Adam(module.parameters(), 1e-2)
     x, y = torch.randn(4, 4, 1000), torch.randn(4, 2)
-    morph = Morph(module, x, optimizer, "flops=35%", steps=100, method=method)
+    morph = Morph(module, x, optimizer, "flops=35%", steps=100, method=method, by="magnitude")
     for step in range(100):
         optimizer.zero_grad()
         loss = F.mse_loss(module(x), y)

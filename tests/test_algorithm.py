@@ -52,7 +52,7 @@ def seed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-PLAN = Plan(budget="flops=90%", shrink="flops=60%", rounds=4, tolerance=0.05)
+PLAN = Plan(budget="flops=90%", shrink="flops=60%", rounds=5, tolerance=0.05)
 
 
 @pytest.fixture(scope="module")

@@ -206,7 +206,7 @@ def test_the_file_is_the_model(tmp_path: Path) -> None:
 
 
 def test_weights_too_large_for_one_file_go_to_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnxmorph.model, "SINGLE_FILE", 10_000)
+    monkeypatch.setattr(onnxmorph.weights, "SINGLE_FILE", 10_000)
     module = nn.Linear(64, 64)
     x = torch.randn(2, 64)
     export(module, x, tmp_path / "net.onnx")

@@ -12,7 +12,6 @@ import onnx
 import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from test_bodies import loop
 
 from graphs_at_random import random_graph
 from inception import inception_v2
@@ -24,6 +23,7 @@ from onnxmorph.latency import Device, Roofline, load
 from onnxmorph.latency.kernels import kernels
 from onnxmorph.polynomial import Widths
 from structures.control import AGAIN, GOES_ON, LAST, RNN, START, STEP, X, body, truth
+from test_bodies import loop
 from tiny import convnet, integer, mlp, model, node, value, weight
 
 # One where both sides bind in small networks: 8 operations per byte.

@@ -17,12 +17,14 @@ FRAMEWORKS = {"torch", "tensorflow", "tf2onnx", "keras", "jax", "flax", "paddle"
 
 # Each layer may import the layers above it in this list, and itself where it is a package.
 LAYERS = """
-errors devices
+errors devices formats
+files reading
 axes polynomial arithmetic
 notation positions graph
-rules
+rules weights
 bodies kinds
 infer scopes
+external
 checks sparse states view
 model
 propagate
@@ -35,6 +37,7 @@ quantised
 budget structure importance graphs latency
 widths
 search knapsack magnitudes schedule worth
+saliency
 penalty
 controller
 surgery ties
@@ -139,7 +142,9 @@ def test_help_loads_neither_onnx_nor_a_framework() -> None:
 # -- op types ------------------------------------------------------------------------------------
 
 # The rule table, and the loader: whoever else looks at the type of an op knows what its rule should say.
-KNOW_OPS = {"rules", "model", "view", "infer", "arithmetic", "checks", "bodies", "scopes", "sparse", "states"}
+KNOW_OPS = {
+    "rules", "model", "view", "infer", "arithmetic", "checks", "external", "bodies", "scopes", "sparse", "states",
+}  # fmt: skip
 TYPE = ("type", "op_type")
 LOOK_UP = ("get", "pop", "setdefault", "startswith", "endswith", "index", "count")
 

@@ -333,6 +333,23 @@ def test_a_log_of_another_run_is_left_alone(tmp_path: Path) -> None:
     np.testing.assert_equal(morph.scalars()["step"], 1)
 
 
+@pytest.mark.parametrize("there", ["", "step", "{columns},new/thing\n1,{zeros},0.5\n2,{zeros},0.25\n3,0"])
+def test_a_log_of_a_later_version_or_one_that_was_cut_is_taken_up(there: str, tmp_path: Path) -> None:
+    module, optimizer, morph = start()
+    names = list(morph.scalars())
+    text = there.format(columns=",".join(names), zeros=",".join("0" * (len(names) - 1)))
+    (tmp_path / "log.csv").write_text(text)
+    log = CsvLog(tmp_path / "log.csv")
+    for step in range(3):
+        once(module, optimizer, morph, step)
+        if step:
+            log.write(morph)
+    found = rows(tmp_path / "log.csv")
+    assert [row["step"] for row in found] == (["1", "2", "3"] if "new" in there else ["2", "3"])
+    assert [row.get("new/thing", "") for row in found] == (["0.5", "", ""] if "new" in there else ["", ""])
+    assert list(found[-1]) == [*names, *(["new/thing"] if "new" in there else [])]
+
+
 DOCUMENT = Path(__file__).parents[1] / "docs" / "training.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
 

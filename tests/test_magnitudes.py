@@ -86,7 +86,7 @@ def test_a_step_and_the_loss_term_are_the_reference(how: str, kind: str) -> None
             if isinstance(m, nn.BatchNorm2d):
                 m.weight.uniform_(0.2, 0.9)
     optimizer = torch.optim.SGD(module.parameters(), 0.1)
-    morph = Morph(module, data(2)[0], optimizer, "flops=50%", steps=50, magnitudes=kind, combine=how)
+    morph = Morph(module, data(2)[0], optimizer, "flops=50%", steps=50, magnitudes=kind, combine=how, by="magnitude")
     before = {n: t.detach().numpy().copy() for n, t in tensors(module).items()}
     found, control = magnitudes_of(morph, before, norm=how, lasso=how), morph._training.control
     assert float(morph.loss_term().detach()) == pytest.approx(penalty(control.price, found, morph.strength), rel=1e-5)

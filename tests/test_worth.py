@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from test_penalty import Toy
 
 from benchmarks.accuracy.networks import resnet as resnet_of
 from onnxmorph import Analysis, analyze
@@ -16,6 +15,7 @@ from onnxmorph.knapsack import Knapsack, select
 from onnxmorph.polynomial import Polynomial
 from onnxmorph.widths import Grid
 from onnxmorph.worth import LAST, weights, worth
+from test_penalty import Toy
 
 CHANNELS = sum(Toy().width)
 SAYS = arrays(float, CHANNELS + 1, elements=st.floats(1e-3, 1e3))

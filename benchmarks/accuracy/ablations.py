@@ -11,11 +11,11 @@ from unittest.mock import patch
 
 import numpy as np
 
-from onnxmorph.axes import Floats, Mask
+from onnxmorph.axes import Floats
 from onnxmorph.controller import RETURN, Controller
 from onnxmorph.penalty import mean_one
 from onnxmorph.schedule import Schedule
-from onnxmorph.worth import weights
+from onnxmorph.worth import weights, worth
 
 
 def _prices(how: str) -> Any:
@@ -44,15 +44,8 @@ def _schedule(**changed: float) -> Any:
 
 
 def _charged(who: str) -> Any:
-    """``all``: every channel shrinks; ``due``: only those that would go by now if the budget had to be met."""
-
-    def every(controller: Controller, lasts: Floats) -> Mask:
-        return np.isfinite(lasts)
-
-    def due(controller: Controller, lasts: Floats) -> Mask:
-        return np.isfinite(lasts) & controller._due()
-
-    return patch.object(Controller, "_charged", {"all": every, "due": due}[who])
+    """``all``: every channel shrinks, not only those that would go by now if the budget had to be met."""
+    return patch.object(Controller, "_due", {"all": lambda controller: controller.alive & (controller.price > 0)}[who])
 
 
 def _weight(costs: str) -> Any:
@@ -62,18 +55,15 @@ def _weight(costs: str) -> Any:
 
 
 def _worth(how: str) -> Any:
-    """``plain``: a channel is worth what it says, whatever else its group says."""
+    """What the numbers that order channels count for: as they are, as shares of the group's in the log, or squared."""
 
-    def relative(controller: Controller, _: Floats) -> Floats:
-        return controller._marginal
+    def of(controller: Controller, magnitudes: Floats, rates: Floats, says: Floats | None) -> Floats:
+        each = magnitudes if says is None else says
+        if how == "log":
+            return worth(controller.analysis, each, controller.alive, controller.weight)
+        return each**2 if how == "squared" else each
 
-    def worth(_: Controller, magnitudes: Floats) -> Floats:
-        return magnitudes
-
-    stack = ExitStack()
-    for change in {"plain": (relative, worth)}[how]:
-        stack.enter_context(patch.object(Controller, f"_{change.__name__}", change))
-    return stack
+    return patch.object(Controller, "_worth", of)
 
 
 ABLATIONS: Mapping[str, Callable[[Any], Any]] = {

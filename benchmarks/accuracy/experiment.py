@@ -27,6 +27,8 @@ class Recipe:
     flip: bool = True
     shrink_images: int = 1  # so many pixels become one, each way
     threads: int = 1  # where there is no GPU
+    validation: int = 0  # the last so many training images take the place of the test images: to choose methods by
+    precision: str = "float32"  # or bfloat16: autocast
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Method:
     """One way to get a network of a certain cost."""
 
     name: str
-    kind: str  # width, morph, scratch, torch-pruning
+    kind: str  # width, morph, choose, scratch, torch-pruning
     target: str
     networks: tuple[str, ...] = ()  # only these of the experiment's; all where there are none
     seeds: tuple[int, ...] = ()  # likewise

@@ -48,8 +48,12 @@ def data_of(recipe: Recipe, path: Path | None) -> Data:
         tensor = torch.from_numpy(x).to(DEVICE)
         return F.avg_pool2d(tensor, recipe.shrink_images) if recipe.shrink_images > 1 else tensor
 
-    labels = [torch.from_numpy(y).to(DEVICE) for y in (images.train_labels, images.test_labels)]
-    return Data(small(images.train), labels[0], small(images.test), labels[1])
+    train, test = small(images.train), small(images.test)
+    train_labels, test_labels = (torch.from_numpy(y).to(DEVICE) for y in (images.train_labels, images.test_labels))
+    if recipe.validation:
+        train, test = train.split(len(train) - recipe.validation)
+        train_labels, test_labels = train_labels.split(len(train_labels) - recipe.validation)
+    return Data(train, train_labels, test, test_labels)
 
 
 def new_optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -58,7 +62,7 @@ def new_optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     return torch.optim.SGD(module.parameters(), recipe.rate, 0.9, weight_decay=recipe.decay, nesterov=True)
 
 
-def accuracy(module: nn.Module, data: Data, batch: int = 500) -> float:
+def accuracy(module: nn.Module, data: Data, batch: int = 2500) -> float:
     """On the test images, in float32."""
     module.eval()
     with torch.no_grad():
@@ -110,7 +114,8 @@ class Fit:
                 for group in optimizer.param_groups:
                     group["lr"] = recipe.rate * pace(self.epoch * len(batches) + k, whole)
                 images = _augmented(x[chosen], augmentation, background, self.rng).contiguous(memory_format=LAYOUT)
-                loss = F.cross_entropy(module(images), y[chosen])
+                with torch.autocast(DEVICE.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+                    loss = F.cross_entropy(module(images), y[chosen])
                 losses.append(loss.detach())
                 optimizer.zero_grad()
                 (loss + morph.loss_term() if morph is not None and morph.method == "loss" else loss).backward()

@@ -6,15 +6,17 @@ import platform
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import torch
+from torch import nn
 
 from benchmarks.accuracy.experiment import Experiment, Run, read
 from benchmarks.accuracy.fitting import DEVICE, Data, Fit, accuracy, data_of
 from benchmarks.accuracy.methods import METHODS, exported, placed, widths_of
 from benchmarks.accuracy.networks import NETWORKS
 from benchmarks.timing import RESULTS
-from onnxmorph.analysis import analyze
+from onnxmorph.analysis import Analysis, analyze
 
 COLUMNS = [
     "network",
@@ -50,7 +52,7 @@ def trained(experiment: Experiment, run: Run, data: Data) -> dict[str, object]:
     folder = runs_file(experiment.name).parent
     module = placed(NETWORKS[run.network](data.colours))
     fit = Fit(recipe, data, run.seed, folder / "curves" / f"{run.file}.csv")
-    analysis = analyze(exported(module, fit))
+    analysis = Worker.analysed(run.network, module, fit)
     before = analysis.count()
     module = METHODS[run.method.kind](module, run.method, recipe, fit)
     after = analyze(exported(module, fit)).count()
@@ -87,16 +89,25 @@ class Worker:
 
     path: Path | None = None  # of CIFAR-10
     data: Mapping[tuple[object, ...], Data] = {}  # of the experiment that it worked on last
+    analyses: ClassVar[dict[tuple[object, ...], Analysis]] = {}
 
     @classmethod
     def start(cls, path: Path | None) -> None:
         cls.path = path
 
     @classmethod
+    def analysed(cls, network: str, module: nn.Module, fit: Fit) -> Analysis:
+        """Of a network as it is before all training; its weights are not looked at."""
+        key = (network, fit.data.test.shape[1:])
+        if key not in cls.analyses:
+            cls.analyses[key] = analyze(exported(module, fit))
+        return cls.analyses[key]
+
+    @classmethod
     def work(cls, name: str, run: Run) -> dict[str, object]:
         experiment = read(name)
         recipe = experiment.recipe
-        key = (recipe.data, recipe.train_images, recipe.test_images, recipe.shrink_images)
+        key = (recipe.data, recipe.train_images, recipe.test_images, recipe.shrink_images, recipe.validation)
         if key not in cls.data:
             cls.data = {key: data_of(recipe, cls.path)}
         return trained(experiment, run, cls.data[key])

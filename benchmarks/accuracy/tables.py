@@ -18,7 +18,7 @@ from matplotlib import pyplot
 from benchmarks.accuracy.experiment import Recipe
 from benchmarks.accuracy.experiment import read as experiment
 from benchmarks.timing import RESULTS
-from onnxmorph.model import write_text
+from onnxmorph.files import write_text
 
 matplotlib.rcParams["svg.hashsalt"] = "onnxmorph"  # the same picture is the same file
 DOCS = Path(__file__).parents[2] / "docs"
@@ -32,11 +32,13 @@ Accuracies are those of the last epoch on the test images, in percent, mean ± s
 width* is in points, against the width multiplier at as many FLOPs (within a hundredth of the seed's). *FLOPs saved* is
 how many fewer FLOPs a network has than the width multiplier would need for the same accuracy, read off the line through
 its points (log FLOPs), where it lies between them. What was learnt from it:
-[decision 0022](decisions/0022-what-channels-are-worth.md).
+[decision 0034](decisions/0034-what-the-loss-says.md).
 
 These are short trainings, far from what the networks can reach: they compare methods, and are no aims. Where
 there are two seeds, differences of less than a point are within the spread; where there is one, it is a lead.
 """
+
+WIDTHS = "Widths, in percent of the full ones, over the groups from input to output; deviation is the mean over groups."
 
 Row = Mapping[str, str]
 
@@ -142,14 +144,18 @@ def structures(name: str) -> dict[str, list[Widths]]:
     return {key: each for key, each in found.items() if " width " not in key}
 
 
-def stability(found: Mapping[str, list[Widths]]) -> str:
-    """How far the learnt widths differ between seeds: the mean over groups of their deviation, in % of full width."""
-    lines = ["| runs | groups | deviation of a width over seeds, % of the full width |", "|---|---|---|"]
+def kept(found: Mapping[str, list[Widths]]) -> str:
+    """What is left of the groups in each third of the network, and how far widths differ between seeds."""
+    lines = [
+        "| runs | groups | width kept in the first third | in the middle | in the last | deviation over seeds |",
+        "|---|---|---|---|---|---|",
+    ]
     for key, each in found.items():
-        if len(each) > 1:
-            deviations = [stdev(w[g][1] / w[g][0] for w in each) for g in each[0]]
-            lines.append(f"| {key} | {len(deviations)} | {100 * mean(deviations):.1f} |")
-    return "\n".join(lines) if len(lines) > 2 else ""
+        shares = np.array([[100 * after / before for before, after in own.values()] for own in each])
+        thirds = (f"{part.mean():.0f} %" for part in np.array_split(shares.mean(0), 3))
+        deviation = f"{shares.std(0, ddof=1).mean():.1f} %" if len(each) > 1 else ""
+        lines.append(f"| {key} | {shares.shape[1]} | {' | '.join(thirds)} | {deviation} |")
+    return "\n".join(lines)
 
 
 def plot_widths(name: str, found: Mapping[str, list[Widths]]) -> Path:
@@ -169,9 +175,11 @@ def described(recipe: Recipe, rows: list[Row]) -> str:
     first = rows[0]
     size = f"{first['image_size']}×{first['image_size']}"
     machines = sorted({row["machine"] for row in rows})
+    held_out = f" (accuracies are on {recipe.validation:,} others)" if recipe.validation else ""
     return (
-        f"{recipe.data}, {int(first['train_images']):,} training images of {size}, {recipe.epochs} epochs of batches "
-        f"of {recipe.batch}, {recipe.optimizer} at {recipe.rate}, {', '.join(machines)}, torch {first['torch']}."
+        f"{recipe.data}, {int(first['train_images']):,} training images of {size}{held_out}, {recipe.epochs} epochs of "
+        f"batches of {recipe.batch}, {recipe.optimizer} at {recipe.rate}, {recipe.precision}, {', '.join(machines)}, "
+        f"torch {first['torch']}."
     )
 
 
@@ -184,7 +192,7 @@ def main() -> None:
             Path(os.path.relpath(p, DOCS)).as_posix() for p in (plot(name, rows), plot_widths(name, found))
         )
         parts += [f"## {name}\n", f"{asked.about}\n", f"{described(asked.recipe, rows)}\n", f"{table(rows)}\n"]
-        parts += [f"![accuracy over cost]({picture})\n", f"{stability(found)}\n", f"![widths]({widths})\n"]
+        parts += [f"![accuracy over cost]({picture})\n", f"{WIDTHS}\n\n{kept(found)}\n", f"![widths]({widths})\n"]
     write_text("\n".join(parts), DOCS / "evidence.md")
 
 

@@ -22,6 +22,7 @@ from onnxmorph.training import Training
 
 OFTEN = 10  # steps between two zeroings of weights that get no gradient
 METHODS = {"proximal": "rms", "loss": "max"}  # and how several scales of one channel combine there
+ORDERS = ("auto", "taylor", "magnitude")
 
 
 def analysed(model: ir.Model, bounds: Bounds | None, device: str | os.PathLike[str] | None) -> Analysis:
@@ -43,6 +44,7 @@ def begin(
     method: str,
     magnitudes: str | Mapping[str, str],
     combine: str | Mapping[str, str] | None,
+    by: str = "magnitude",
     **further: Any,
 ) -> Training:
     """The training of a network, with every channel alive.
@@ -57,11 +59,15 @@ def begin(
         method: ``proximal`` or ``loss``.
         magnitudes: what they are made of.
         combine: how several sources of one channel combine.
+        by: what says which channels go: ``taylor``, ``magnitude``, or ``auto``: taylor, but not for the published form
+            nor where there are gates, whose magnitudes are made for that.
         further: as `ChannelMap.of` takes it.
     """
     if method not in METHODS:
         message = f"there is no method {method!r}; it is one of {', '.join(METHODS)}"
         raise StructureError(message, code="method")
+    if by not in ORDERS:
+        raise StructureError(f"channels cannot go by {by!r}; by is one of {', '.join(ORDERS)}", code="method")
     found = ChannelMap.of(
         analysis,
         [name for name in names if name in analysis.parameters],
@@ -71,7 +77,9 @@ def begin(
         combine={"norm": METHODS[method]} if combine is None else combine,
         **further,
     )
-    return Training(found, Budget.parse(budget), steps, shrinks=method == "proximal")
+    shrinks = method == "proximal"
+    listens = by == "taylor" or (by == "auto" and shrinks and "gate" not in found.kinds.values())
+    return Training(found, Budget.parse(budget), steps, shrinks=shrinks, listens=listens)
 
 
 def ungated(training: Training) -> Training:
@@ -99,6 +107,7 @@ class Standing:
         magnitudes: group id to ``norm`` (scales of normalisation layers) ``lasso`` (all coupled slices) or ``gate``.
         reasons: group id to why that was chosen.
         locked: group id to the reason why it keeps all its channels.
+        by: what says which channels go: ``taylor`` or ``magnitude``.
     """
 
     def __init__(self, training: Training, method: str) -> None:
@@ -106,6 +115,7 @@ class Standing:
         self.analysis: Analysis = training.analysis
         self.magnitudes, self.reasons = training.map.kinds, training.map.reasons
         self.locked = training.map.locked
+        self.by = "magnitude" if training.saliency is None else "taylor"
 
     @property
     def done(self) -> bool:

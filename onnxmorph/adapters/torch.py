@@ -72,6 +72,7 @@ class Morph(Standing):
         bounds: Bounds | None = None,
         device: str | os.PathLike[str] | None = None,
         whole: nn.Module | None = None,
+        by: str = "auto",
     ) -> None:
         """Export, analyse, and try out what can be resized; the module stays as it is.
 
@@ -95,6 +96,8 @@ class Morph(Standing):
             device: where `budget` limits latency: the name of a device, or its file.
             whole: where FSDP2 shards the module: an unsharded one built alike, whatever its weights. It is exported and
                 tried out in place of the module, so that `example_inputs` are on its device; then it may go.
+            by: what says which channels go: ``taylor``, how much the loss changes without them, measured on the
+                gradients that the optimizer gets; ``magnitude``; or ``auto``: taylor, but not for ``loss`` or gates.
 
         Raises:
             BoundsError: a boundary names nothing in the export, or asks for multiples.
@@ -125,6 +128,7 @@ class Morph(Standing):
             method=method,
             magnitudes=magnitudes,
             combine=combine,
+            by=by,
             locked=locked,
             agreed=said_by_first_rank,
         )
@@ -135,6 +139,11 @@ class Morph(Standing):
         self._sources, self._rest = (
             Tensors.of(slices, self._tensors, self._gates.logits) for slices in (found.sources.slices, found.rest)
         )
+        self._heard: Tensors | None = None
+        self._sums: Tensor | None = None
+        if training.saliency is not None:
+            self._heard = Tensors.of(training.saliency.slices, self._tensors, {})
+            optimizer.register_step_pre_hook(self._listen)
         self._dead: Places = []
         self._dead_weights: Places = []
         self._steps = Steps(optimizer)
@@ -155,7 +164,7 @@ class Morph(Standing):
         if self._calls % OFTEN == 0:
             self._check()
         if self._training.step():
-            changes = self._training.update(self._norms(), *self._rates.now())
+            changes = self._training.update(self._norms(), *self._rates.now(), self._said())
             for slices, factors in ((self._sources, changes.sources), (self._rest, changes.rest)):
                 if factors is not None:
                     slices.multiply(factors)
@@ -177,6 +186,19 @@ class Morph(Standing):
             zero([(v, axis, positions) for v in (tensor, *same) if v.shape == tensor.shape])
         self._dead = places(self._training.dead, self._tensors)
         self._dead_weights = places(self._training.dead_weights, self._tensors)
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @torch.no_grad()
+    def _listen(self, *_: Any) -> None:
+        """Before the optimizer's step: the gradients are complete and clipped, and not yet set to zero."""
+        if self._heard is not None and self._training.attentive:
+            scale = getattr(self.optimizer, "grad_scale", None)  # a fused optimizer takes it out by itself
+            self._sums = self._heard.sensitivities() / (1 if scale is None else scale)
+
+    def _said(self) -> NDArray[np.float32] | None:
+        """What was measured since the last update, the same on all ranks."""
+        sums, self._sums = self._sums, None
+        return None if sums is None else of_first_rank(sums).cpu().numpy()
 
     def _norms(self) -> NDArray[np.float32]:
         """Of the slices that make up magnitudes, the same on all ranks."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch.distributed as dist
 
 from onnxmorph.adapters.torch import Morph
 from onnxmorph.errors import OutputError
+from onnxmorph.files import write_text
 
 
 class CsvLog:
@@ -25,6 +28,7 @@ class CsvLog:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._last: float | None = None
+        self._columns: list[str] = []
 
     def write(self, morph: Morph) -> None:
         """Add the row of now, unless nothing happened since the last. Raises OutputError where it cannot."""
@@ -34,20 +38,25 @@ class CsvLog:
         try:
             if self._last is None:
                 self._open(now)
-            with self.path.open("a", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerow(now.values())
+            with self.path.open("ab", buffering=0) as file:  # one call of the system per row: none is cut by a kill
+                file.write(_lines([[now.get(name, "") for name in self._columns]]).encode())
         except OSError as error:
             raise OutputError(f"cannot write {self.path}: {error.strerror}", code="output") from error
         self._last = now["step"]
 
     def _open(self, now: dict[str, float]) -> None:
-        """Write the columns and what is there of earlier steps."""
-        earlier: list[list[str]] = []
-        if self.path.exists():
-            with self.path.open(newline="", encoding="utf-8") as file:
-                columns, *earlier = csv.reader(file)
-            if columns != list(now):
-                message = f"{self.path} has other columns than this run; give a new file, or the one of this run"
-                raise OutputError(message, code="output")
-        with self.path.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([list(now), *(row for row in earlier if float(row[0]) < now["step"])])
+        """Write the columns and what is there of earlier steps; columns of a later version stay, and get nothing."""
+        text = self.path.read_bytes().decode("utf-8") if self.path.exists() else ""
+        whole = text[: text.rfind("\n") + 1]  # a disk that was full may have cut the last row
+        self._columns, *earlier = list(csv.reader(io.StringIO(whole))) or [list(now)]
+        if not set(now) <= set(self._columns):
+            message = f"{self.path} has other columns than this run; give a new file, or the one of this run"
+            raise OutputError(message, code="output")
+        step = self._columns.index("step")
+        write_text(_lines([self._columns, *(row for row in earlier if float(row[step]) < now["step"])]), self.path)
+
+
+def _lines(rows: Iterable[Iterable[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()

@@ -56,6 +56,16 @@ class Tensors:
         means = [t.sum(_others(t, a)) / count if t.ndim > 1 else t for t, a, count in given]
         return added_up(self._spread(means) * self._counts) if self._sharded else _joined(means)
 
+    def sensitivities(self) -> Tensor:
+        """Σ w · ∂L/∂w over the slice at every position, float32, ``[positions]``; 0 where there is no gradient."""
+        parts, products = [], dict[int, Tensor]()
+        for t, axis in zip(self.each, self.axes, strict=True):
+            if id(t) not in products:  # one tensor's axes stand together
+                products = {id(t): _product(t)}
+            product = products[id(t)]
+            parts.append(product.sum(_others(t, axis), dtype=torch.float32) if t.ndim > 1 else product.float())
+        return added_up(self._spread(parts) * self._counts) if self._sharded else _joined(parts)
+
     def multiply(self, factors: NDArray[np.float32]) -> None:
         """Scale every position, ``[positions]``, in place."""
         parts = torch.from_numpy(factors).to(self.each[0].device, non_blocking=True).split(self.sizes)
@@ -94,6 +104,14 @@ def _norm(tensor: Tensor, axis: int) -> Tensor:
     if tensor.ndim == 1:
         return tensor.abs().float()
     return torch.linalg.vector_norm(tensor, dim=_others(tensor, axis), dtype=torch.float32)
+
+
+def _product(tensor: Tensor) -> Tensor:
+    """The product w · ∂L/∂w, of what this rank has."""
+    weights, gradient = mine(tensor), tensor.grad
+    if gradient is None:
+        return torch.zeros_like(weights)
+    return weights * (gradient.to_dense() if gradient.is_sparse else mine(gradient))
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,12 +19,12 @@ from onnxmorph.calibration.fit import Runs, fit
 from onnxmorph.calibration.timing import Place, Timed, processor, runtime, time_model
 from onnxmorph.calibration.variants import build, variant
 from onnxmorph.errors import CalibrationError
+from onnxmorph.files import alone, write_text
 from onnxmorph.latency.device import VERSION, load
 from onnxmorph.latency.features import kinds
 from onnxmorph.latency.kernels import Kernel, kernels
 from onnxmorph.latency.machine import Machine, Network, Run, machine
 from onnxmorph.latency.measured import key_of, predictor
-from onnxmorph.model import write_text
 from onnxmorph.surgery.verify import random_inputs
 
 FEWEST, MOST = 24, 256  # runs
@@ -72,7 +73,7 @@ def calibrate(
         CalibrationError: nothing runs there, the file is of another place, the machine is too busy, or the user
             interrupts (what was measured is kept).
         DeviceError: the file exists and is no device file.
-        OutputError: it cannot be written.
+        OutputError: it cannot be written, or another process calibrates into it.
 
     Source: AOWS (arXiv 2005.10481), section 3, for fitting the terms of ops to end-to-end times.
     """
@@ -80,6 +81,19 @@ def calibrate(
     if not analysis.groups:
         message = "no channel of this model can go, so that it has one width only; there is nothing to calibrate"
         raise CalibrationError(message, code="calibrate-groups")
+    with alone(Path(path).resolve()):
+        return _calibrate(analysis, path, place, minutes, most, seed, progress)
+
+
+def _calibrate(
+    analysis: Analysis,
+    path: str | os.PathLike[str],
+    place: Place,
+    minutes: float,
+    most: int,
+    seed: int,
+    progress: Callable[[int, float], None],
+) -> Calibration:
     found = kernels(analysis)
     key, known = key_of(analysis, found), _known(Path(path), place)
     before = known.networks.get(key, Network(Path(analysis.graph.source).name, (), {}))
@@ -130,6 +144,9 @@ def _known(path: Path, place: Place) -> Machine:
     if device.measured is None:
         message = f"{path}: a device file that was not measured; calibrate into a new file"
         raise CalibrationError(message, code="calibrate-other")
+    if device.newer:
+        message = f"{path}: of a newer version, of which this onnxmorph would lose a part; calibrate into a new file"
+        raise CalibrationError(message, code="calibrate-other")
     there = machine(device.measured, str(path))
     for what in ("runtime", "provider", "threads", "processor"):
         was, now = getattr(there, what), getattr(here, what)
@@ -140,7 +157,8 @@ def _known(path: Path, place: Place) -> Machine:
 
 
 def _write(of: Machine, path: str | os.PathLike[str]) -> None:
-    document = {"version": VERSION, "title": f"{of.processor}, {of.provider}", "measured": of.document()}
+    there = tomllib.loads(Path(path).read_text(encoding="utf-8-sig")) if Path(path).exists() else {}
+    document = {"version": VERSION, "title": f"{of.processor}, {of.provider}", **there, "measured": of.document()}
     write_text(tomli_w.dumps(document), path)
 
 

@@ -54,7 +54,7 @@ def place_of(device: str) -> tuple[Place | None, tuple[str, ...]]:
     found = load(device)
     if found.measured is None:
         return None, ("nothing ran: the device was not measured, so that it is not known whether this is it",)
-    there = machine(found.measured, device)
+    there = machine(found.measured, device, newer=found.newer)
     if there.processor != processor():
         return None, (f"nothing ran: the device file is of another machine ({there.processor})",)
     return Place(there.provider, there.threads), ()

@@ -15,6 +15,7 @@ from onnxmorph.cli.options import (
     ByIn,
     Data,
     DeviceIn,
+    Force,
     FreezeAfter,
     FreezeBefore,
     GradientsIn,
@@ -87,21 +88,22 @@ def explain(
     freeze_before: FreezeBefore = None,
     freeze_after: FreezeAfter = None,
     shape: Shapes = None,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Say what is cut together and by which ops, what it costs, and why the rest stays."""
     if name is None and (dot is not None or svg is not None):
         raise UsageError("--dot and --svg draw what a NAME stands for; give one.")
-    check_outputs([model], dot, svg)
+    check_outputs([model], dot, svg, force=force)
     from onnxmorph import report
 
     bounds = bounds_of(keep, only, freeze_before, freeze_after)
-    analysis = analyzed(model, shape, dot, svg, bounds=bounds)
+    analysis = analyzed(model, shape, dot, svg, bounds=bounds, force=force)
     if name is None:
         return show(report.names_document(analysis) if as_json else report.names(analysis))
     from onnxmorph import diagram
     from onnxmorph.explain import explain as explained
-    from onnxmorph.model import write_text
+    from onnxmorph.files import write_text
 
     with working("Explaining"):
         found = explained(analysis, name)
@@ -142,6 +144,7 @@ def shrink(
     save_structure: SaveStructure = None,
     device: DeviceIn = None,
     shape: Shapes = None,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Remove channels and keep the trained weights of the others."""
@@ -156,13 +159,15 @@ def shrink(
         raise UsageError(
             "--by taylor and --gradients FILE.npz go together: docs/choosing.md says how to write the file."
         )
-    check_outputs([model, structure, gradients], output, save_structure)
+    check_outputs([model, structure, gradients], output, save_structure, force=force)
     from onnxmorph import surgery
 
     wanted = None if budget is None else budget_of(budget)
     lives = None if structure is None else structure_of(structure)
     bounds = bounds_of(keep, only, freeze_before, freeze_after, min_width, round_to)
-    analysis = analyzed(model, shape, output, save_structure, bounds=bounds, structure=lives, device=device)
+    analysis = analyzed(
+        model, shape, output, save_structure, bounds=bounds, structure=lives, device=device, force=force
+    )
     with working("Shrinking"):
         result = surgery.shrink(
             analysis,
@@ -193,15 +198,16 @@ def scale(
     save_structure: SaveStructure = None,
     device: DeviceIn = None,
     shape: Shapes = None,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Multiply all widths by one number, the largest that the budget allows."""
-    check_outputs([model], output, save_structure)
+    check_outputs([model], output, save_structure, force=force)
     from onnxmorph import surgery
 
     wanted = budget_of(budget)
     bounds = bounds_of(keep, only, freeze_before, freeze_after, min_width, round_to)
-    analysis = analyzed(model, shape, output, save_structure, bounds=bounds, device=device)
+    analysis = analyzed(model, shape, output, save_structure, bounds=bounds, device=device, force=force)
     with working("Scaling"):
         result = surgery.scale(analysis, wanted, round_to=multiple(round_to), init=init.value, seed=seed)
     deliver(result, output, save_structure, as_json)
@@ -224,18 +230,21 @@ def expand(
     save_structure: SaveStructure = None,
     device: DeviceIn = None,
     shape: Shapes = None,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Widen the live channels of a structure uniformly until the budget is full again.
 
     MODEL is the original that the structure was made from.
     """
-    check_outputs([model, structure], output, save_structure)
+    check_outputs([model, structure], output, save_structure, force=force)
     from onnxmorph import surgery
 
     wanted, lives = budget_of(budget), structure_of(structure)
     bounds = bounds_of(keep, only, freeze_before, freeze_after, min_width, round_to)
-    analysis = analyzed(model, shape, output, save_structure, bounds=bounds, structure=lives, device=device)
+    analysis = analyzed(
+        model, shape, output, save_structure, bounds=bounds, structure=lives, device=device, force=force
+    )
     with working("Expanding"):
         result = surgery.expand(analysis, lives, wanted, round_to=multiple(round_to), init=init.value, seed=seed)
     deliver(result, output, save_structure, as_json)

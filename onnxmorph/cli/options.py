@@ -99,6 +99,7 @@ InitIn = Annotated[
 ]
 Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Seed of everything random.")]
 SaveStructure = Annotated[Path | None, typer.Option(metavar="S.json", help="Write which channels live, as JSON.")]
+Force = Annotated[bool, typer.Option("--force", help="Let a result take the place of a file that is read.")]
 Shapes = Annotated[
     list[str] | None,
     typer.Option("--shape", metavar="NAME:DIMS", help="Size of a dynamic input, e.g. input:1,3,224,224. Repeatable."),

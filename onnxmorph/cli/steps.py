@@ -16,18 +16,22 @@ if TYPE_CHECKING:
     from onnxmorph.surgery import Morphed
 
 
-def check_outputs(sources: Sequence[Path | None], *outputs: Path | None) -> None:
-    """Refuse, before the work, what could not be written or would overwrite what is read."""
-    from onnxmorph.model import check_output
+def check_outputs(sources: Sequence[Path | None], *outputs: Path | None, force: bool | None = None) -> None:
+    """Refuse, before the work, what could not be written or would overwrite what is read.
+
+    With ``force`` the latter may be; None: the command has no such option.
+    """
+    from onnxmorph.files import check_output, weights_beside
 
     given = [path for path in outputs if path is not None]
-    taken = [path for path in sources if path is not None]
-    for path in given:
-        if any(_same(path, other) for other in taken):
-            raise UsageError(f"{path} is read or written already; give the result a name of its own.")
-        taken.append(path)
-    for path in given:
-        check_output(path)
+    targets = [check_output(path) for path in given]
+    read = [path for path in sources if path is not None and not force]
+    for i, (path, target) in enumerate(zip(given, targets, strict=True)):
+        if any(_same(each, other) for each in (target, *weights_beside(target)) for other in read):
+            also = "" if force is None else ", or say --force"
+            raise UsageError(f"{path} would replace a file that is read; give the result a name of its own{also}.")
+        if target in targets[:i]:
+            raise UsageError(f"{path} is written already; give the result a name of its own.")
 
 
 def _same(a: Path, b: Path) -> bool:
@@ -41,10 +45,11 @@ def analyzed(
     bounds: Bounds | None = None,
     structure: Structure | None = None,
     device: str | None = None,
+    force: bool | None = None,
 ) -> Analysis:
-    """Of the model, under the boundaries given or else the structure's; no output may overwrite its weights.
+    """Of the model, under the boundaries given or else the structure's; a device's costs are those of the analysis too.
 
-    With a device its costs are those of the analysis too.
+    As in `check_outputs`, no output may overwrite the model's weights or the device.
     """
     if bounds is None and structure is not None:
         bounds = structure.bounds
@@ -61,7 +66,7 @@ def analyzed(
             target = latency.load(device)  # a wrong name is known before the work
             analysis = analyze(model, shapes, bounds=bounds)
             analysis = analysis.with_costs(**latency.costs(analysis, target))
-    check_outputs(files_of(analysis.graph), *outputs)
+    check_outputs([*files_of(analysis.graph), None if device is None else Path(device)], *outputs, force=force)
     return analysis
 
 

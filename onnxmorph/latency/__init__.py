@@ -31,7 +31,7 @@ def costs(analysis: Analysis, device: Device) -> dict[str, Resource]:
     """
     found: dict[str, Resource] = {}
     if device.measured is not None:
-        found = {"latency": measured(analysis, machine(device.measured, device.name))}
+        found = {"latency": measured(analysis, machine(device.measured, device.name, newer=device.newer))}
     elif device.modelled:
         found = {"latency": roofline(analysis, device), "classic_latency": classic(analysis, device)}
     return found

@@ -31,7 +31,8 @@ from pathlib import Path
 import onnx_ir as ir
 
 from onnxmorph.errors import DeviceError
-from onnxmorph.latency.reading import (
+from onnxmorph.formats import A_VERSION, refusal, version_of
+from onnxmorph.reading import (
     MULTIPLE,
     RATE,
     SECONDS,
@@ -42,10 +43,9 @@ from onnxmorph.latency.reading import (
     is_seconds,
     is_table,
     is_text,
-    is_whole,
 )
 
-VERSION = 1
+VERSION, MINOR = 1, 0
 LARGEST = 16_000_000  # bytes of a file
 TYPES = ("float64", "float32", "float16", "bfloat16", "float8", "int8", "int4")
 INSTEAD = {"float16": "float32", "bfloat16": "float32", "float8": "float16", "int8": "float32", "int4": "int8"}
@@ -58,7 +58,8 @@ class Device:
     ``peaks`` are operations per second by type, a multiply-accumulate being two; ``bandwidth`` is bytes per second,
     ``overhead`` seconds per kernel. ``alignment`` are the multiples of widths that suit it, by type. ``classic`` is the
     "peak" and the "bandwidth" that the original takes for it, where they are others. ``measured`` is what was measured
-    on it, as the file has it; without peaks, that is all there is.
+    on it, as the file has it; without peaks, that is all there is. ``newer``: the file may hold
+    more than this version reads.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Device:
     alignment: Mapping[str, int] = field(default_factory=dict)
     classic: Mapping[str, float] = field(default_factory=dict)
     measured: Table | None = None
+    newer: bool = False
 
     @property
     def modelled(self) -> bool:
@@ -155,6 +157,11 @@ def _read(path: Path) -> bytes:
         raise DeviceError(f"{path}: cannot be read ({e}); check the path", code="device-file") from None
 
 
+def malformed(message: str, key: bool) -> DeviceError:
+    """A key or a value of a device file is not as docs/devices.md says."""
+    return DeviceError(message, code="device-key") if key else DeviceError(message, code="device-value")
+
+
 def parse(content: bytes, source: str, name: str) -> Device:
     """A device from the content of a file. Raises DeviceError, with `source`, the key, and what it should be."""
     try:
@@ -163,19 +170,19 @@ def parse(content: bytes, source: str, name: str) -> Device:
         raise DeviceError(f"{source}: not UTF-8 (byte {e.start}); save it as UTF-8", code="device-file") from None
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as e:  # ValueError: an integer of too many digits
         raise DeviceError(f"{source}: not TOML ({e}); see docs/devices.md", code="device-file") from None
-    found = Reader(source, whole)
-    version = found.take("version", "a whole number", is_whole)
-    if version != VERSION:
-        message = f"{source}: version: this onnxmorph reads {VERSION}, not {version}; upgrade onnxmorph"
-        raise DeviceError(message, code="device-version")
+    found = Reader(source, whole, "", malformed)
+    major, minor = found.take("version", A_VERSION, version_of)
+    if major != VERSION:
+        raise DeviceError(refusal(source, whole["version"], VERSION), code="device-version")
+    found.newer = minor > MINOR
     measured = found.take("measured", "a table", is_table, None)
     bare = measured is not None and "peak" not in whole
-    peak = Reader(source, found.take("peak", "a table", is_table, *([{}] if bare else [])), "peak.")
+    peak = found.inner("peak", *([{}] if bare else []))
     peaks = {} if bare else {"float32": peak.take("float32", RATE, is_rate)}
     peaks |= {t: rate for t in TYPES if (rate := peak.take(t, RATE, is_rate, None)) is not None}
-    alignment = Reader(source, found.take("alignment", "a table", is_table, {}), "alignment.")
+    alignment = found.inner("alignment", {})
     multiples = {t: n for t in TYPES if (n := alignment.take(t, MULTIPLE, is_multiple, None)) is not None}
-    original = Reader(source, found.take("classic", "a table", is_table, {}), "classic.")
+    original = found.inner("classic", {})
     device = Device(
         name=name,
         title=found.take("title", "a text", is_text, name),
@@ -185,6 +192,7 @@ def parse(content: bytes, source: str, name: str) -> Device:
         alignment=multiples,
         classic={k: rate for k in ("peak", "bandwidth") if (rate := original.take(k, RATE, is_rate, None)) is not None},
         measured=measured,
+        newer=found.newer,
     )
     for each in (found, peak, alignment, original):
         each.finish()

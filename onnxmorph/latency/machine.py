@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from onnxmorph.errors import DeviceError
-from onnxmorph.latency.reading import SECONDS, Reader, Table, is_number, is_seconds, is_table, is_text, is_whole
+from onnxmorph.latency.device import malformed
+from onnxmorph.reading import SECONDS, Reader, Table, is_list, is_number, is_seconds, is_text, is_whole
 
 Coefficients = Mapping[str, Mapping[str, float]]  # kind to feature to seconds
 
@@ -86,12 +87,14 @@ class Machine:
         }
 
 
-def machine(table: Table, source: str) -> Machine:
-    """Read the table ``[measured]``. Raises DeviceError with `source`, the key, and what it should be."""
-    found = Reader(source, table, "measured.")
-    networks = Reader(source, found.take("networks", "a table", is_table), "measured.networks.")
-    read = {key: _network(Reader(source, networks.take(key, "a table", is_table), f"{networks.prefix}{key}."))
-            for key in networks.table}  # fmt: skip
+def machine(table: Table, source: str, *, newer: bool = False) -> Machine:
+    """Read the table ``[measured]``. Raises DeviceError with `source`, the key, and what it should be.
+
+    Of a file of a newer minor version, unknown keys are left out.
+    """
+    found = Reader(source, table, "measured.", malformed, newer=newer)
+    networks = found.inner("networks")
+    read = {key: _network(networks.inner(key)) for key in networks.table}
     result = Machine(
         runtime=found.take("runtime", "a text", is_text),
         provider=found.take("provider", "a text", is_text),
@@ -121,15 +124,13 @@ def _network_document(of: Network) -> dict[str, Any]:
 
 
 def _network(table: Reader) -> Network:
-    kinds = Reader(table.source, table.take("kinds", "a table", is_table), f"{table.prefix}kinds.")
+    kinds = table.inner("kinds")
     coefficients = {}
     for kind in kinds.table:
-        features = Reader(table.source, kinds.take(kind, "a table", is_table), f"{kinds.prefix}{kind}.")
-        coefficients[kind] = {name: features.take(name, "seconds, not negative", is_number) for name in features.table}
+        features = kinds.inner(kind)
+        coefficients[kind] = {name: features.take(name, "seconds, not negative", is_seconds) for name in features.table}
     rates = {name: table.take(name, SECONDS, is_seconds) for name in ("overhead", "median", "largest", "spread")}
-    runs = tuple(
-        _run(Reader(table.source, each, f"{table.prefix}runs.")) for each in table.take("runs", "tables", _list)
-    )
+    runs = tuple(_run(table.at(f"runs[{i}]", run)) for i, run in enumerate(table.take("runs", "a list", is_list)))
     result = Network(table.take("name", "a text", is_text), runs, coefficients, **rates)
     table.finish()
     return result
@@ -144,10 +145,6 @@ def _run(table: Reader) -> Run:
     )
     table.finish()
     return result
-
-
-def _list(value: Any) -> list[Table] | None:
-    return value if isinstance(value, list) and all(isinstance(each, dict) for each in value) else None
 
 
 def _numbers(value: Any) -> tuple[float, ...] | None:

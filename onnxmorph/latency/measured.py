@@ -139,8 +139,18 @@ def predictor(
     coefficients: Coefficients,
     own: Network | None = None,
 ) -> Measured:
-    """From coefficients; those of ``ANY`` stand in for kinds that have none."""
+    """From coefficients; those of ``ANY`` stand in for kinds that have none.
+
+    Raises:
+        DeviceError: a coefficient is for what kernels of its kind do not have.
+    """
     each = kinds(analysis, found)
+    for kind in each:
+        known = kind.features(analysis.widths[None])
+        wrong = [f for f in coefficients.get(kind.name, coefficients.get(ANY, {})) if f not in known]
+        if wrong:
+            message = f"kernels of the kind {kind.name!r} have no {wrong[0]!r}; calibrate into a new device file"
+            raise DeviceError(message, code="device-key")
     unknown = tuple(k.name for k in each if k.name not in coefficients)
     weights = tuple(coefficients.get(k.name, coefficients.get(ANY, {})) for k in each)
     return Measured(found, each, weights, overhead, own, unknown, analysis.widths, ~analysis.outer)

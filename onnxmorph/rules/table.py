@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -189,7 +190,7 @@ def rule(
     schema: Schema | None = None,
 ) -> None:
     """Enter one rule for several ops (names separated by spaces)."""
-    bind = _constant(equation) if isinstance(equation, str) else equation
+    bind = _constant(equation) if isinstance(equation, str) else _refusing(equation)
     steps = {i: "quantiser" for q in quantised for i in (q.scale, q.zero) if i is not None}
     for op in ops.split():
         add(
@@ -231,6 +232,22 @@ def _constant(equation: str) -> Callable[[Node], Spec]:
 
     bind.__doc__ = f"``{equation}``"
     return bind
+
+
+def _refusing(bind: Callable[[Node], Spec]) -> Callable[[Node], Spec]:
+    """The same, but a node that has not the inputs and attributes of its op is refused.
+
+    Rules take ranks and attributes for what the standard says they are; a file may say anything.
+    """
+
+    @wraps(bind)
+    def found(node: Node) -> Spec:
+        try:
+            return bind(node)
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError):
+            return refuse("rule-form", "its inputs or attributes are not of the form that the op has")
+
+    return found
 
 
 def refuse(code: str, reason: str) -> Spec:

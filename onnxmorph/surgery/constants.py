@@ -146,6 +146,9 @@ class Constants:
             if prod(wanted) > LARGEST:
                 return None
             feeds[i] = _shaped(array, axes, wanted, full, now)
+        assert plan.equation is not None
+        if any(prod(size_of(axis, now) for axis in axes) > LARGEST for axes in plan.equation.outputs if axes):
+            return None
         attributes = dict(self.nodes[name].attributes)
         for write in plan.spec.writes:
             _write(plan, write, now, attributes, feeds)
@@ -159,7 +162,6 @@ class Constants:
             results = run_node(self.analysis.graph.model, self.nodes[name], attributes, feeds, outputs)
         except ModelError:
             return None
-        assert plan.equation is not None
         terms = dict(zip(node.outputs, plan.equation.outputs, strict=False))
         return [
             self.settled(o, r, terms.get(o), full, now) for o, r in zip(filter(None, outputs), results, strict=True)

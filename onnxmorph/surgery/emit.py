@@ -17,13 +17,14 @@ from onnx_ir.passes import common as passes
 
 from onnxmorph.analysis import Analysis
 from onnxmorph.axes import Array
-from onnxmorph.graph import Node, holds_data, read
+from onnxmorph.graph import Node, holds_data
 from onnxmorph.notation import parse_term, size_of
 from onnxmorph.positions import count, moved, take
 from onnxmorph.propagate import Plan
 from onnxmorph.rules import Take, Write
 from onnxmorph.surgery.reconnect import reconnect
 from onnxmorph.surgery.topology import survey
+from onnxmorph.weights import cut, made
 
 Ints = NDArray[np.int64]
 
@@ -101,19 +102,20 @@ class Emitter:
 
     def slice(self, name: str) -> None:
         """Cut a parameter, or take its new value."""
-        value = self.values[name]
-        given = self.weights.get(name)
-        changed = self.changed(name)
-        if given is None and not changed:
-            return
+        value, changed = self.values[name], self.changed(name)
         tensor = value.const_value
         assert tensor is not None
-        array = read(tensor, name) if given is None else given
-        if given is None:
-            for axis, rows in changed:
-                array = array.take(take(rows, self.copies).old, axis)
-        value.const_value = ir.Tensor(np.asarray(array, order="C"), dtype=tensor.dtype, name=name)
-        value.shape = ir.Shape(array.shape)
+        if name not in self.weights and not changed:
+            return
+        sizes = {axis: count(rows, self.copies) for axis, rows in changed}
+        shape = [sizes.get(axis, size) for axis, size in enumerate(tensor.shape.numpy())]
+
+        def make() -> NDArray[np.generic]:
+            given = self.weights.get(name)
+            return cut(tensor, name, {t: take(r, self.copies).old for t, r in changed}) if given is None else given
+
+        value.const_value = made(tensor, shape, make)
+        value.shape = ir.Shape(shape)
 
     # -- sizes and positions that ops carry ------------------------------------------------------
 

@@ -211,7 +211,8 @@ class _Folding:
         if self.analysis.parameters[weight].shape != tuple(size_of(term, plan.sizes) for term in axes):
             return self.drop(plan, "its weight is broadcast")
         ids = {name: t for t, name in enumerate(plan.sizes)}
-        array = real(self.analysis, weight, self.steps)
+        quantised = self.analysis.parameters[weight].quantised
+        array = real(self.analysis, weight, self.steps) if quantised else self.analysis.graph.weights(weight)
         weight_factors = [f.name for term in axes for f in factors(term)]
         vector_factors = [f.name for f in factors(mine[axis])]
         kept = {f.name for term in (*axes, *(equation.outputs[0] or ())) for f in factors(term)} | equation.fixed

@@ -7,7 +7,7 @@ copies share the original's weight: unequal random shares that sum to 1, so that
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from math import prod
@@ -21,10 +21,41 @@ from onnxmorph.axes import Array
 from onnxmorph.notation import Factor, Sum, Term, factors
 from onnxmorph.positions import count, take
 from onnxmorph.propagate import Plan
-from onnxmorph.quantised import PLAIN, steps_of, stored
+from onnxmorph.quantised import PLAIN, Steps, steps_of, stored
 from onnxmorph.rules import Rule
+from onnxmorph.weights import boxes, cut, part_of
 
-Weights = dict[str, NDArray[Any]]
+Edit = Callable[[NDArray[Any]], None]  # of an array in its place
+
+
+class Grown(Mapping[str, NDArray[Any]]):
+    """The parameters of a widened model that change, by name: each is copied and edited when it is asked for."""
+
+    def __init__(self, analysis: Analysis, copies: Array) -> None:
+        self.analysis, self.copies = analysis, copies
+        self.edits: dict[str, list[Edit]] = {name: [] for name in analysis.parameters if self.changed(name)}
+
+    def changed(self, name: str) -> dict[int, Array]:
+        """The channels of the axes that change."""
+        rows = enumerate(self.analysis.rows[name])
+        return {axis: of for axis, of in rows if of is not None and (self.copies[of] != 1).any()}
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        edits = self.edits[name]
+        keep = {axis: take(of, self.copies).old for axis, of in self.changed(name).items()}
+        array = cut(self.analysis.graph.tensor(name), name, keep)
+        for edit in edits:
+            edit(array)
+        return array
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.edits
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.edits)
+
+    def __len__(self) -> int:
+        return len(self.edits)
 
 
 @dataclass(frozen=True)
@@ -35,7 +66,7 @@ class Inexact:
     groups: frozenset[str]
 
 
-def grown(analysis: Analysis, copies: Array, init: str, seed: int) -> tuple[Weights, list[Inexact]]:
+def grown(analysis: Analysis, copies: Array, init: str, seed: int) -> tuple[Grown, list[Inexact]]:
     """The parameters of a widened model.
 
     Args:
@@ -48,22 +79,14 @@ def grown(analysis: Analysis, copies: Array, init: str, seed: int) -> tuple[Weig
     Returns:
         the parameters that change, by name, and where `preserve` could not hold.
     """
-    rng = np.random.default_rng(seed)
-    weights: Weights = {}
-    for name in analysis.parameters:
-        if any(r is not None and (copies[r] != 1).any() for r in analysis.rows[name]):
-            array = analysis.graph.weights(name)
-            for axis, rows in enumerate(analysis.rows[name]):
-                if rows is not None:
-                    array = array.take(take(rows, copies).old, axis)
-            weights[name] = array
+    weights = Grown(analysis, copies)
     if init == "fresh":
-        _draw(analysis, copies, weights, rng)
+        _draw(analysis, copies, weights, seed)
         return weights, []
-    return weights, list(_share(analysis, copies, weights, rng))
+    return weights, list(_share(analysis, copies, weights, np.random.default_rng(seed)))
 
 
-def _share(analysis: Analysis, copies: Array, weights: Weights, rng: np.random.Generator) -> Iterator[Inexact]:
+def _share(analysis: Analysis, copies: Array, weights: Grown, rng: np.random.Generator) -> Iterator[Inexact]:
     """Share out the weights that read copies; what cannot be shared out is yielded."""
 
     def inexact(note: str, *over: Array | None) -> Inexact:
@@ -109,21 +132,33 @@ def _share(analysis: Analysis, copies: Array, weights: Weights, rng: np.random.G
         plan = plans[0]
         rows = analysis.factor_rows[analysis.plans.index(plan)]
         bounds = _bounds(take(cast(Array, rows[reading.factor]), copies).old, rng)
-        shape = [1] * weights[reading.name].ndim
+        shape = [1] * len(analysis.parameters[reading.name].shape)
         if reading.term is not None:  # the weight's axis may have other factors, e.g. (g i)
             ones = {f.name: np.ones(_new_size(plan, rows.get(f.name), f.name, copies)) for f in factors(reading.term)}
             terms = [[b if n == reading.factor else one for n, one in ones.items()] for b in bounds]
             bounds = [reduce(np.multiply.outer, parts).reshape(-1) for parts in terms]
         shape[reading.axis] = len(bounds[0])
-        start, end = (b.reshape(shape) for b in bounds)
-        array = weights[reading.name]
-        if analysis.parameters[reading.name].quantised:  # whole numbers that add up to the original
+        zero = None
+        if analysis.parameters[reading.name].quantised:
             zero = _widened(analysis, reading.name, steps.get(reading.name, PLAIN).zero, copies)
-            value = array.astype(np.float64) - zero
-            shared = np.rint(end * value) - np.rint(start * value) + zero
-        else:
-            shared = array * (end - start)
-        weights[reading.name] = shared.astype(array.dtype)
+        start, end = (b.reshape(shape) for b in bounds)
+        weights.edits[reading.name].append(_sharing(start, end, zero))
+
+
+def _sharing(start: NDArray[np.float64], end: NDArray[np.float64], zero: NDArray[Any] | None) -> Edit:
+    """The edit that leaves every position its part; of quantised ones whole numbers that add up to the original."""
+
+    def edit(array: NDArray[Any]) -> None:
+        for index in boxes(array.shape, array.itemsize):
+            low, high = part_of(start, index), part_of(end, index)
+            if zero is None:
+                array[index] = (array[index] * (high - low)).astype(array.dtype)
+            else:
+                point = part_of(zero, index)
+                value = array[index].astype(np.float64) - point
+                array[index] = (np.rint(high * value) - np.rint(low * value) + point).astype(array.dtype)
+
+    return edit
 
 
 def reading_places(analysis: Analysis) -> frozenset[tuple[str, int]]:
@@ -228,11 +263,11 @@ def _weight_of(
     return None
 
 
-def _draw(analysis: Analysis, copies: Array, weights: Weights, rng: np.random.Generator) -> None:
+def _draw(analysis: Analysis, copies: Array, weights: Grown, seed: int) -> None:
     """Overwrite every slice of a copy by fresh weights."""
     steps = steps_of(analysis)
     plain = stored(analysis)
-    for plan, rows in zip(analysis.plans, analysis.factor_rows, strict=True):
+    for number, (plan, rows) in enumerate(zip(analysis.plans, analysis.factor_rows, strict=True)):
         if plan.rule is None or not plan.rule.weights or plan.equation is None:
             continue
         for i in plan.rule.weights:
@@ -242,14 +277,29 @@ def _draw(analysis: Analysis, copies: Array, weights: Weights, rng: np.random.Ge
                 continue
             summed = {f.name for axis in plan.equation.inputs[i] or () for f in factors(axis)} & set(_summed(plan))
             fan_in = prod(_new_size(plan, rows.get(factor), factor, copies) for factor in summed)
-            fresh = rng.normal(0, np.sqrt(2 / max(fan_in, 1)), weights[name].shape)
-            if analysis.parameters[name].quantised:
-                own = steps.get(name, PLAIN)
-                scale, zero = (_widened(analysis, name, each, copies) for each in (own.scale, own.zero))
-                there = weights[name].astype(np.float64)
-                fresh = np.clip(np.rint(fresh / scale + zero), there.min(), there.max())
-            new = np.zeros(fresh.shape, bool)
-            for axis, of in enumerate(analysis.rows[name]):
-                if of is not None:
-                    np.moveaxis(new, axis, 0)[take(of, copies).copy.any(1)] = True
-            weights[name] = np.where(new, fresh, weights[name]).astype(weights[name].dtype)
+            own = steps.get(name, PLAIN) if analysis.parameters[name].quantised else None
+            wide = own and Steps(*(_widened(analysis, name, each, copies) for each in (own.scale, own.zero)))
+            copied = [
+                np.zeros(size, bool) if of is None else np.asarray(take(of, copies).copy.any(1))
+                for of, size in zip(analysis.rows[name], analysis.parameters[name].shape, strict=True)
+            ]
+            weights.edits[name] = [_drawing((seed, number, i), np.sqrt(2 / max(fan_in, 1)), wide, copied)]
+
+
+def _drawing(seed: tuple[int, ...], deviation: float, steps: Steps | None, copied: Sequence[NDArray[np.bool_]]) -> Edit:
+    """The edit that draws what is copied along any axis."""
+
+    def edit(array: NDArray[Any]) -> None:
+        rng, parts = np.random.default_rng(seed), list(boxes(array.shape, array.itemsize))
+        if steps is not None and array.size:
+            ends = [(p.min(), p.max()) for p in (array[index].astype(np.float64) for index in parts)]
+            least, most = min(low for low, _ in ends), max(high for _, high in ends)
+        for index in parts:
+            fresh = rng.normal(0, deviation, array[index].shape)
+            if steps is not None:
+                scale, zero = part_of(steps.scale, index), part_of(steps.zero, index)
+                fresh = np.clip(np.rint(fresh / scale + zero), least, most)
+            new = reduce(np.logical_or.outer, (of[part] for of, part in zip(copied, index, strict=True)))
+            array[index] = np.where(new, fresh, array[index]).astype(array.dtype)
+
+    return edit

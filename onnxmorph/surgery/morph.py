@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from onnxmorph.analysis import Analysis, analyze, bounded
 from onnxmorph.axes import Array
@@ -21,7 +23,7 @@ from onnxmorph.polynomial import Widths
 from onnxmorph.search import multiply
 from onnxmorph.structure import Structure
 from onnxmorph.surgery.emit import emit
-from onnxmorph.surgery.fold import Weights, fold
+from onnxmorph.surgery.fold import fold
 from onnxmorph.surgery.grow import grown
 from onnxmorph.widths import Multiple, keep_best, spread
 
@@ -105,7 +107,11 @@ def _cut(analysis: Analysis, copies: Array, provenance: Mapping[str, object]) ->
 
 
 def _morphed(
-    analysis: Analysis, copies: Array, weights: Weights, provenance: Mapping[str, object], notes: Sequence[str]
+    analysis: Analysis,
+    copies: Array,
+    weights: Mapping[str, NDArray[Any]],
+    provenance: Mapping[str, object],
+    notes: Sequence[str],
 ) -> Morphed:
     model = emit(analysis, copies, weights)
     structure = Structure.of(analysis, copies, **provenance)

@@ -261,7 +261,10 @@ def _moves_all(plan: Plan, i: int, sizes: Mapping[str, int]) -> bool:
     if plan.rule is None or plan.rule.cost is not None or plan.rule.elementwise or plan.equation is None:
         return False
     axes = axes_of_input(plan, i)
-    output = next(o or () for o in plan.equation.outputs if all(size_of(axis, sizes) for axis in o or ()))
+    whole = (o or () for o in plan.equation.outputs if all(size_of(axis, sizes) for axis in o or ()))
+    output = next(whole, None)
+    if output is None:
+        return False
     before, after = ([_left(axis, sizes) for axis in side] for side in (axes, output))
     return before == after and (*before, *after) != (*axes, *output)
 

@@ -9,6 +9,7 @@ serves to check.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
@@ -16,10 +17,12 @@ from numpy.typing import NDArray
 
 from onnxmorph.analysis import Analysis
 from onnxmorph.axes import Array, Mask
+from onnxmorph.graph import read
 from onnxmorph.notation import Factor, Sum, Term, factors
 from onnxmorph.propagate import Plan
 from onnxmorph.quantised import PLAIN, steps_of, stored
 from onnxmorph.surgery.emit import Emitter, insert
+from onnxmorph.weights import made
 
 
 def masked(analysis: Analysis, copies: Array, weights: Mapping[str, NDArray[np.generic]] | None = None) -> ir.Model:
@@ -66,11 +69,22 @@ class _Reference:
             given = self.emitter.weights.get(name)
             axes = self.dead(name) if self.analysis.roles.get(name) != "quantiser" else []
             if (axes or given is not None) and value.const_value is not None:
-                array = (value.const_value.numpy() if given is None else given).copy()
-                for axis, mask in axes:
-                    zero = np.broadcast_to(self.steps.get(name, PLAIN).zero, array.shape).astype(array.dtype)
-                    np.moveaxis(array, axis, 0)[~mask] = np.moveaxis(zero, axis, 0)[~mask]
-                value.const_value = ir.Tensor(array, dtype=value.const_value.dtype, name=name)
+                make = partial(self.masked, value.const_value, name, given, axes)
+                value.const_value = made(value.const_value, self.analysis.parameters[name].shape, make)
+
+    def masked(
+        self,
+        tensor: ir.TensorProtocol,
+        name: str,
+        given: NDArray[np.generic] | None,
+        axes: list[tuple[int, Mask]],
+    ) -> NDArray[np.generic]:
+        """A parameter, or what is given in its place, with its dead positions at zero."""
+        array = (read(tensor, name) if given is None else given).copy()
+        for axis, mask in axes:
+            zero = np.broadcast_to(self.steps.get(name, PLAIN).zero, array.shape).astype(array.dtype)
+            np.moveaxis(array, axis, 0)[~mask] = np.moveaxis(zero, axis, 0)[~mask]
+        return array
 
     def read(self, plan: Plan, names: set[str]) -> Iterator[str]:
         """The inputs that have an axis with one of these factors."""

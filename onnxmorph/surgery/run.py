@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,8 @@ from numpy.typing import NDArray
 
 from onnxmorph.errors import ModelError
 from onnxmorph.graph import read
+from onnxmorph.model import save
+from onnxmorph.weights import made, stay_beside
 
 TOLERANCE = 1e-4
 HALF = 1e-2  # a few units in the last place of float16, some layers on
@@ -27,11 +32,11 @@ def run_session(model: ir.Model) -> Any:
     # No fusion: of two models that compute the same, one can be fused into integer arithmetic that rounds otherwise.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     model.ir_version = min(model.ir_version or 8, NEWEST_IR)
-    proto = ir.to_proto(ir.external_data.load_to_model(model))
-    try:
-        session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except Exception as e:  # its errors share no base class
-        raise _cannot_run(e) from None
+    with runnable(model) as source:
+        try:
+            session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        except Exception as e:  # its errors share no base class
+            raise _cannot_run(e) from None
 
     def run(feeds: Mapping[str, NDArray[Any]]) -> Any:
         try:
@@ -42,24 +47,42 @@ def run_session(model: ir.Model) -> Any:
     return run
 
 
-def run_alike(models: Sequence[ir.Model], dtypes: set[ir.DataType]) -> tuple[list[Any], float]:
-    """Models that are to be compared, ready to run: in their own types if they can, else all in float32.
+@contextmanager
+def runnable(model: ir.Model) -> Iterator[bytes | str]:
+    """What a runtime reads a model from: its bytes, or, where its weights stay beside it, a file for the time being."""
+    if not stay_beside(model):
+        yield ir.to_proto(ir.external_data.load_to_model(model)).SerializeToString()
+        return
+    # The runtime maps what it reads, and where that cannot be deleted meanwhile it is left to the system.
+    with TemporaryDirectory(prefix="onnxmorph-", ignore_cleanup_errors=True) as folder:
+        save(model, path := str(Path(folder) / "model.onnx"))
+        yield path
+
+
+def run_alike(
+    models: Sequence[ir.Model], samples: Sequence[Mapping[str, NDArray[Any]]], dtypes: set[ir.DataType]
+) -> tuple[list[list[Any]], float]:
+    """Run models that are to be compared, one after another: in their own types if they can, else all in float32.
 
     Args:
         models: of one origin.
+        samples: inputs by name.
         dtypes: the types of their tensors.
 
     Returns:
-        what `run_session` gives for each, and the relative difference that these types explain.
+        for each model its outputs for each sample, and the relative difference that these types explain.
     """
+
+    def results(of: Callable[[ir.Model], Any]) -> list[list[Any]]:
+        return [list(map(of(model), samples)) for model in models]  # each is let go of before the next is made ready
+
     if ir.DataType.BFLOAT16 not in dtypes:
         try:
-            tolerance = HALF if ir.DataType.FLOAT16 in dtypes else TOLERANCE
-            return [run_session(model) for model in models], tolerance
+            return results(run_session), HALF if ir.DataType.FLOAT16 in dtypes else TOLERANCE
         except ModelError:
             if dtypes.isdisjoint(OTHER_FLOATS):
                 raise
-    return [_taking_float(run_session(in_float(model))) for model in models], TOLERANCE
+    return results(lambda model: _taking_float(run_session(in_float(model)))), TOLERANCE
 
 
 def in_float(model: ir.Model) -> ir.Model:
@@ -69,7 +92,9 @@ def in_float(model: ir.Model) -> ir.Model:
     def plain(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
         if tensor.dtype not in OTHER_FLOATS:
             return tensor
-        return ir.tensor(read(tensor, tensor.name or "").astype(np.float32), name=tensor.name)
+        return made(
+            tensor, tensor.shape.numpy(), lambda: read(tensor, tensor.name or "").astype(np.float32), ir.DataType.FLOAT
+        )
 
     for graph in (model.graph, *model.graph.subgraphs()):
         for value in graph.initializers.values():

@@ -73,13 +73,11 @@ def verify(
         message = "the small model has other inputs or outputs than the original; give the model that `shrink` wrote"
         raise StructureError(message, code="verify-model")
     models = [masked(analysis, copies), little.model, *([masked(analysis, copies, weights)] if weights else [])]
-    (plain, result, *more), tolerance = run_alike(models, set(analysis.graph.dtypes.values()))
-    folded = more[0] if more else plain
+    feeds = [random_inputs(analysis.graph, np.random.default_rng((seed, n))) for n in range(samples)]
+    (plain, result, *more), tolerance = run_alike(models, feeds, set(analysis.graph.dtypes.values()))
     worst = dict.fromkeys(analysis.graph.outputs, 0.0)
     moved = 0.0
-    for n in range(samples):
-        feeds = random_inputs(analysis.graph, np.random.default_rng((seed, n)))
-        wanted, found, bare = folded(feeds), result(feeds), plain(feeds)
+    for wanted, found, bare in zip(more[0] if more else plain, result, plain, strict=True):
         for name, a, b, c in zip(analysis.graph.outputs, wanted, found, bare, strict=True):
             worst[name] = max(worst[name], relative(a, b))
             moved = max(moved, relative(a, c))

@@ -12,6 +12,7 @@ from torch import nn
 from onnxmorph import Round
 from onnxmorph.adapters.torch import Morph
 from onnxmorph.adapters.torch_algorithm import trains
+from onnxmorph.files import whole
 
 EPOCHS, BATCH, TRAINING = 4, 100, 600
 
@@ -54,7 +55,8 @@ def train(module: nn.Module, round: Round) -> tuple[Morph | None, float]:
                 morph.step()
         if morph is not None:
             round.visit(morph.structure())
-        torch.save({"epoch": epoch + 1, **{name: part.state_dict() for name, part in parts.items()}}, kept)
+        with whole(kept) as place:
+            torch.save({"epoch": epoch + 1, **{name: part.state_dict() for name, part in parts.items()}}, place)
         with (round.folder / "epochs").open("a") as file:
             print(epoch, file=file)
         if os.environ.get("DIE_AFTER") == f"{round.number} {epoch}":

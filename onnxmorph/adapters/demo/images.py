@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxmorph.adapters.demo.recipe import Recipe
-from onnxmorph.errors import OnnxMorphError, OutputError
+from onnxmorph.errors import OnnxMorphError
+from onnxmorph.files import whole
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
@@ -89,10 +89,14 @@ def _cifar10(recipe: Recipe, path: Path, out: Path) -> Images:
         raise OnnxMorphError(message, code="demo-data-path") from None
     key = hashlib.sha256(content).hexdigest() + f"/{recipe.train_images}/{recipe.test_images}"
     cache = out / CACHE
+    if any(path.samefile(each) for each in out.iterdir()):
+        message = f"--data-path {path} lies in {out}, where the demo writes; keep it elsewhere"
+        raise OnnxMorphError(message, code="demo-data-path")
     stored = _stored(cache, key)
     if stored is None:
         stored = _decoded(recipe, path, content)
-        _store(cache, {**stored, "key": np.array(key)})
+        with whole(cache) as place:
+            np.savez(place, allow_pickle=False, key=np.array(key), **stored)
     labels = (stored["train_labels"], stored["test_labels"])
     return _standardised(stored["train"], stored["test"], labels)
 
@@ -100,19 +104,10 @@ def _cifar10(recipe: Recipe, path: Path, out: Path) -> Images:
 def _stored(cache: Path, key: str) -> Mapping[str, NDArray[Any]] | None:
     """What an earlier run decoded from the same file; anything else in its place is not read."""
     try:
-        with np.load(cache) as found:
+        with np.load(cache, allow_pickle=False) as found:
             return dict(found) if str(found["key"]) == key else None
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None
-
-
-def _store(cache: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    try:
-        with tempfile.TemporaryDirectory(dir=cache.parent, prefix=".onnxmorph-") as folder:
-            np.savez(Path(folder, cache.name), allow_pickle=False, **arrays)
-            os.replace(Path(folder, cache.name), cache)
-    except OSError as e:
-        raise OutputError(f"{cache}: cannot be written ({e.strerror}); choose another --out", code="output") from None
 
 
 def _decoded(recipe: Recipe, path: Path, file: bytes) -> Mapping[str, NDArray[Any]]:
@@ -120,7 +115,7 @@ def _decoded(recipe: Recipe, path: Path, file: bytes) -> Mapping[str, NDArray[An
     wanted = {"train": recipe.train_images, "test": recipe.test_images}
     result: dict[str, NDArray[Any]] = {}
     try:
-        with np.load(io.BytesIO(file)) as found:
+        with np.load(io.BytesIO(file), allow_pickle=False) as found:
             for split, count in wanted.items():
                 content, offsets, labels = (found[f"{split}_{what}"] for what in ("bytes", "offsets", "labels"))
                 result[split] = _pictures(content, offsets, min(count, len(labels)))

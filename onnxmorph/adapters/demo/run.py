@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -21,10 +20,11 @@ from onnxmorph.adapters.demo.table import as_csv, as_table, measure, verdict
 from onnxmorph.adapters.demo.training import deterministic
 from onnxmorph.budget import Budget
 from onnxmorph.errors import OnnxMorphError, OutputError
-from onnxmorph.model import write_text
+from onnxmorph.files import alone, scratch, write_text
 
 SAME = 1e-5  # relative: a torch module and the ONNX file that belongs to it
 NEAR = 0.02  # of the budget: at most so much is left over
+TABLE = "table.csv"  # appears last: where it is of this run, all is
 
 
 def run(
@@ -33,12 +33,12 @@ def run(
     """Do it all; see `onnxmorph.adapters.demo.main`. The files appear in `out` together, at the end."""
     target = _folder(Path(out))
     images = read_images(recipe, data_path, target)
-    with deterministic(recipe.threads), tempfile.TemporaryDirectory(dir=target, prefix=".onnxmorph-") as new:
-        job = Job(recipe, images, Path(new), seed, Console(quiet=as_json))
+    with alone(target), deterministic(recipe.threads), scratch(target) as new:
+        job = Job(recipe, images, new, seed, Console(quiet=as_json))
         show(job, *_plan(job))
         document = _compare(job)
-        files = sorted(p.name for p in job.out.iterdir())
-        for name in files:
+        files = sorted(p.name for p in job.out.glob("[!.]*"))
+        for name in sorted(files, key=lambda name: name == TABLE):
             os.replace(job.out / name, target / name)
     show(job, "", f"Written to {target}: {', '.join(files)}.")
     if as_json:
@@ -51,7 +51,7 @@ def run(
 def _folder(out: Path) -> Path:
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out, prefix=".onnxmorph-"):
+        with scratch(out):
             return out
     except OSError as e:
         raise OutputError(f"{out}: cannot be written ({e.strerror}); choose another --out", code="output") from None
@@ -77,7 +77,7 @@ def _compare(job: Job) -> dict[str, Any]:
     omega = multiply_widths(job, module, seed)
     files = {name.format(half=f"{omega:.2f}"): job.out / file for name, file in FILES.items()}
     rows = measure(files, job.images, job.recipe.latency_batch, job.recipe.latency_rounds)
-    write_text(as_csv(rows), job.out / "table.csv")
+    write_text(as_csv(rows), job.out / TABLE)
     _, _, tuned, retrained, half, full = rows
     sentences = [verdict(one, other, len(job.images.test)) for one, other in ((tuned, half), (retrained, full))]
     show(job, "", as_table(rows, job.recipe.latency_batch), "", *sentences)
