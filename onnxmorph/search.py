@@ -7,11 +7,12 @@ from collections.abc import Container
 import numpy as np
 
 from onnxmorph.analysis import Analysis
-from onnxmorph.axes import Array, Floats
+from onnxmorph.axes import Array, Floats, Mask
 from onnxmorph.budget import Budget, out_of_reach
 from onnxmorph.polynomial import Widths, sweep
 from onnxmorph.widths import Multiple, asked, holding, least, rewarded, steps
 
+MUCH = 1000  # times as wide: past all steps of a cost
 OMEGAS = 128  # multipliers that are looked at between the smallest and the largest
 
 
@@ -64,6 +65,17 @@ def free(analysis: Analysis, widths: Widths, budget: Budget, step: Widths, high:
     return widths
 
 
+def _charged(analysis: Analysis, widths: Widths, budget: Budget) -> Mask:
+    """The groups that cost more when they are much wider, ``[groups]``: no budget would ever end the growth of others.
+
+    What a group meets may have gone with another one.
+    """
+    wider = widths + np.diag(widths) * MUCH
+    costs = [(cost.value(widths), sweep(cost, wider)) for cost in budget.resources(analysis).values()]
+    result: Mask = np.any([after > before for before, after in costs], axis=0)
+    return result
+
+
 def multiply(
     analysis: Analysis,
     base: Widths,
@@ -75,8 +87,9 @@ def multiply(
     """The largest width multiplier found whose rounded widths satisfy the budget, and these widths.
 
     What rounding left over is then spent on the groups that rounding cut most. Groups that are one channel
-    wide in the model do not grow, and empty ones stay empty. Where a cost rises although widths fall, multipliers
-    between those that are looked at may be missed; the widths satisfy the budget in any case.
+    wide in the model do not grow, nor do those that cost nothing however wide; empty ones stay empty. Where a cost
+    rises although widths fall, multipliers between those that are looked at may be missed; the widths satisfy the
+    budget in any case.
 
     Args:
         analysis: of the original model.
@@ -96,6 +109,7 @@ def multiply(
     low = np.where(base == 0, 0, np.maximum(np.minimum(smallest, base), asked(analysis, step)))
     alone = (analysis.widths == 1) | (base == 0)
     held = alone | np.array([g.id in hold for g in analysis.groups], bool)
+    held |= ~_charged(analysis, base, budget)
 
     def widths(omega: float) -> Widths:
         raw = np.floor(base * omega + 1e-9).astype(np.int64)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnxmorph.axes import Array
 from onnxmorph.graph import read, window
 
-PIECE = 1 << 22  # bytes of the file
+PIECE = 1 << 20  # bytes of the file
 SINGLE_FILE = 1_500_000_000  # bytes of weights; a protobuf ends at 2 GB
 GATHERED = 50_000_000  # bytes of weights, where they lie in a file: writing them into the model takes a few times that
 
@@ -34,13 +34,15 @@ def stay_beside(model: ir.Model) -> bool:
 
     A model whose weights are in memory already becomes one file as long as it can be one.
     """
-    tensors = [v.const_value for graph in model.graphs() for v in graph.initializers.values() if v.const_value]
-    return sum(tensor.nbytes for tensor in tensors) > (GATHERED if any(map(in_file, tensors)) else SINGLE_FILE)
+    tensors = [v.const_value for graph in model.graphs() for v in graph.initializers.values()]
+    most = GATHERED if any(map(in_file, tensors)) else SINGLE_FILE
+    return sum(tensor.nbytes for tensor in tensors if tensor is not None) > most
 
 
 def load_attributes(model: ir.Model) -> None:
     """Bring tensors that nodes hold into memory: they are written with the nodes, wherever they lay."""
-    for node in (node for graph in model.graphs() for node in graph):
+    graphs = (model.graph, *(function.graph for function in model.functions.values()))
+    for node in (node for graph in graphs for node in graph.all_nodes()):
         for name, attribute in list(node.attributes.items()):
             if isinstance(tensor := attribute.value, ir.ExternalTensor):
                 held = ir.Tensor(read(tensor, name).copy(), dtype=tensor.dtype, name=tensor.name)

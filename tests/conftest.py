@@ -1,10 +1,28 @@
-"""What the run tells at its end beyond passed and failed: the lines that tests recorded as ``table``."""
+"""What all tests share: the end of the run tells what they recorded as ``table``, and work is not done twice."""
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import Iterator
 
 import pytest
+
+from torchlib import read_once
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays: a million objects that the collector need not walk through again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fast_exports() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        if "torch" in sys.modules:
+            read_once(patch)
+        yield
 
 
 def _lines(reporter: pytest.TerminalReporter) -> Iterator[str]:

@@ -22,6 +22,7 @@ class NumpyMorph:
     rate: float
     squares: Mapping[str, np.ndarray] = field(default_factory=dict)
     eps: float = 0.0
+    gradients: Mapping[str, np.ndarray] = field(default_factory=dict)
     calls: int = 0
 
     def __post_init__(self) -> None:
@@ -33,6 +34,14 @@ class NumpyMorph:
         parts = (np.square(self.arrays[n]).sum(others(self.arrays[n], a)) for n, a in slices.places)
         return np.sqrt(np.concatenate([*parts]))
 
+    def sums(self) -> np.ndarray | None:
+        """Σ w · ∂L/∂w over every slice."""
+        if self.training.saliency is None:
+            return None
+        places = self.training.saliency.slices.places
+        parts = ((self.arrays[n] * self.gradients[n]).sum(others(self.arrays[n], a)) for n, a in places)
+        return np.concatenate([*parts])
+
     def rates(self) -> np.ndarray:
         return np.full(self.training.map.sources.slices.positions, self.rate)
 
@@ -42,7 +51,7 @@ class NumpyMorph:
             places = self.training.map.sources.slices.places
             means = [self.squares[n].mean(others(self.squares[n], a)) for n, a in places if n in self.squares]
             squares = np.concatenate(means) if means else None
-            changes = self.training.update(self.norms(), self.rates(), squares, self.eps)
+            changes = self.training.update(self.norms(), self.rates(), squares, self.eps, self.sums())
             if changes.sources is not None:
                 self.multiply(self.training.map.sources.slices, changes.sources)
             if changes.rest is not None:

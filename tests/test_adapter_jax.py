@@ -53,20 +53,30 @@ def adam(params: Any, squares: dict[str, np.ndarray], prefix: str) -> Any:
     return first._replace(mu=params, nu=jax.tree.unflatten(jax.tree.structure(params), nu)), last
 
 
-@pytest.mark.parametrize(("name", "by"), [("attention", "sgd"), ("stack", "adam")])
-def test_a_training_is_the_one_in_numpy(name: str, by: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "by", "order"),
+    [("attention", "sgd", "magnitude"), ("stack", "adam", "magnitude"), ("attention", "sgd", "taylor")],
+)
+def test_a_training_is_the_one_in_numpy(name: str, by: str, order: str) -> None:
     case, steps, prefix = net(name), 24, "" if name == "stack" else "params/"
     params, opt_state, start = case.params, None, arrays(case.params)
     squares = {n: a**2 for n, a in noise(start, 99).items()} if by == "adam" else {}
     if squares:
         part = nnx.filter_state(params, nnx.Param) if name == "stack" else params["params"]
         opt_state = adam(part, squares, prefix)
-    morph = Morph(case.function, params, case.inputs, "flops=60%", steps=steps, learning_rate=0.1)
+    morph = Morph(case.function, params, case.inputs, "flops=60%", steps=steps, learning_rate=0.1, by=order)
     held = [n for n in names(params) if n.startswith(prefix)]
-    training = begin(analyze(case.model), [case.inputs], names(params), held, "flops=60%", steps=steps, **AS_DEFAULT)
+    training = begin(
+        analyze(case.model), [case.inputs], names(params), held, "flops=60%", steps=steps, **AS_DEFAULT, by=order
+    )
     reference = NumpyMorph(training, start, 0.1, squares, 1e-8)
     for step in range(steps):
-        params, opt_state = morph.step(pushed(params, step), opt_state)
+        reference.gradients = noise(start, 1000 + step)
+        gradients = jax.tree.unflatten(
+            jax.tree.structure(params), [reference.gradients.get(n, 0.0) for n in names(params)]
+        )
+        given = gradients["params"] if order == "taylor" else None
+        params, opt_state = morph.step(pushed(params, step), opt_state, given)
         reference.arrays = {n: a + noise(start, step)[n] for n, a in reference.arrays.items()}
         reference.step()
     assert_alike(arrays(params), reference.arrays)
@@ -247,3 +257,11 @@ def test_a_structure_of_something_else_is_an_error(trained: tuple[Morph, Any, An
     with pytest.raises(StructureError) as raised:
         resize(WEIGHTS, Structure.from_json(json.dumps(empty)))
     assert raised.value.code == "structure-empty"
+
+
+def test_where_channels_go_by_gradients_they_have_to_be_given() -> None:
+    case = net("attention")
+    morph = Morph(case.function, case.params, case.inputs, "flops=60%", steps=20, by="taylor")
+    with pytest.raises(TrainingError, match=r"there is none of .*pass step\(\) the gradients") as caught:
+        morph.step(case.params)
+    assert caught.value.code == "gradients-missing"

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import onnxmorph
-from exported import exported
+from exported import exported, grouped
 from nets import NETS, Attention, basic_block, conv_bn, head
 from onnxmorph.adapters.torch import Morph, load_weights, resize
 from onnxmorph.adapters.torch_layers import blocks
@@ -392,10 +392,8 @@ def halved(name: str) -> tuple[nn.Module, Structure]:
     return module, onnxmorph.shrink(model, budget="flops=60%", by="random", seed=1).structure
 
 
-# One group per network, so that with `--dist loadgroup` the exports are shared with other tests.
 def nets(names: str) -> pytest.MarkDecorator:
-    params = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in names.split()]
-    return pytest.mark.parametrize("name", params)
+    return pytest.mark.parametrize("name", grouped(*names.split()))
 
 
 @nets(

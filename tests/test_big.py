@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -293,3 +296,31 @@ def test_scores_are_those_of_whole_tensors(tmp_path: Path) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(weights, "PIECE", 1 << 22)
             np.testing.assert_allclose(in_parts, scores(analyze(proto), by), rtol=1e-10)
+
+
+# -- the page ------------------------------------------------------------------------------------
+
+PAGE = (Path(__file__).parents[1] / "docs" / "big_models.md").read_text(encoding="utf-8")
+
+
+def test_the_page_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(Llama(), tmp_path / "model.onnx", seed=0)
+    monkeypatch.chdir(tmp_path)
+    commands = re.findall(r"^    onnxmorph (.*)$", PAGE, re.MULTILINE)
+    assert len(commands) == 5
+    assert [run(shlex.split(command)) for command in commands] == [0] * 5
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    exec(code, {})
+
+
+def test_numbers_of_the_page_are_those_that_were_measured() -> None:
+    with (Path(__file__).parents[1] / "benchmarks" / "results" / "big.csv").open(encoding="utf-8") as file:
+        rows = {row["what"]: row for row in csv.DictReader(file)}
+    lines = re.findall(r"^\| ([^|]*) \| ([\d.]+) s \| ([\d.]+|–) \| (\d+) MB \| (\d+) MB \|$", PAGE, re.MULTILINE)
+    assert len(lines) == 7
+    for what, seconds, ratio, peak, most in lines:
+        name, task = what.rsplit(": ", 1)
+        time, memory = rows[what], rows[f"{name}: peak of {task}"]
+        assert f"{float(time['ours']):.1f}" == seconds
+        assert ratio == ("–" if time["against"] == "the aim" else f"{float(time['ratio']):.2f}")
+        assert (f"{float(memory['ours']):.0f}", f"{float(memory['theirs']):.0f}") == (peak, most)

@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from exported import as_built, grouped, model_of
 from onnxmorph.analysis import Analysis, analyze
 from onnxmorph.errors import ModelError
 from onnxmorph.structure import Structure
@@ -99,7 +100,7 @@ def test_an_unknown_number_of_iterations_counts_once_and_says_so() -> None:
 
 
 def test_both_branches_of_an_if_count() -> None:
-    analysis = analyze(STRUCTURES["if_two_branches"].build())
+    analysis = analyze(model_of("if_two_branches"))
     own = [p.node.outputs[0] for p in analysis.plans if p.node.type == "MatMul"]
     macs = dict(zip(own, (8 * 4, 8 * 8, 8 * 6, 6 * 8, 8 * 6, 8 * 3), strict=True))
     assert analysis.costs["macs"].value(analysis.widths) == sum(macs.values())
@@ -111,10 +112,12 @@ SHADOWED = ("if_nested", "loop_in_loop")  # ONNX Runtime refuses a body that use
 
 
 @pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("name", [n for n in STRUCTURES if n.startswith(("if_", "loop_", "scan_", "torch_", "func"))])
+@pytest.mark.parametrize(
+    "name", grouped(*(n for n in STRUCTURES if n.startswith(("if_", "loop_", "scan_", "torch_", "func"))))
+)
 def test_a_model_that_loses_nothing_computes_what_it_did(name: str, seed: int) -> None:
     """Branches taken ahead, functions inlined, names made unique, weights moved out of bodies."""
-    proto = ir.to_proto(STRUCTURES[name].build())
+    proto = as_built(name)
     analysis, copies = full(proto)
     feeds = random_inputs(analysis.graph, np.random.default_rng(seed))
     run = ReferenceEvaluator(proto) if name in SHADOWED else None
@@ -127,7 +130,7 @@ def test_a_model_that_loses_nothing_computes_what_it_did(name: str, seed: int) -
 
 
 def test_a_branch_that_is_never_taken_goes() -> None:
-    small = emit(*full(STRUCTURES["if_constant"].build()))
+    small = emit(*full(model_of("if_constant")))
     assert {n.op_type for n in small.graph.all_nodes()} == {"MatMul", "Tanh"}
     assert {v.name: tuple(v.shape) for v in small.graph.initializers.values() if v.shape} == {
         "first": (4, 8), "shared": (8, 6), "last": (8, 3), "a": (6, 8)
@@ -225,11 +228,11 @@ def test_a_number_of_iterations_that_alone_fits_is_no_error() -> None:
     assert "unknown-shape" in {f.code for f in analysis.fixed}
 
 
-@pytest.mark.parametrize("name", sorted(n for n in STRUCTURES if not n.startswith("torch_")))
+@pytest.mark.parametrize("name", grouped(*sorted(n for n in STRUCTURES if not n.startswith("torch_"))))
 def test_what_is_given_is_not_changed(name: str) -> None:
     """Names of bodies are made unique in a copy; also where the model shares tensors with it."""
-    given = STRUCTURES[name].build()
-    proto = ir.to_proto(given)
+    proto = as_built(name)
+    given = ir.from_proto(proto)
     before = proto.SerializeToString()
     analyze(given)
     analyze(proto)
@@ -276,7 +279,7 @@ def test_a_function_may_hand_on_its_input() -> None:
 
 @pytest.mark.parametrize("name", ["if_nested", "loop_rnn", "loop_in_loop", "scan_two_states", "functions"])
 def test_a_widened_network_computes_what_the_narrow_one_did(name: str) -> None:
-    analysis = analyze(STRUCTURES[name].build())
+    analysis = analyze(model_of(name))
     structure = halved(analysis)
     small, wide = shrink(analysis, structure), expand(analysis, structure, "params=150%")
     assert wide.structure.widths.sum() > structure.widths.sum() and not wide.notes

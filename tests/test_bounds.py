@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -11,7 +9,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from exported import exported
+from exported import analysis_of, exported, grouped, model_of
 from laws import random_cut
 from onnxmorph import Bounds, Structure, analyze, expand, scale, shrink, verify
 from onnxmorph.adapters.torch import Morph, resize
@@ -31,26 +29,17 @@ NETS = (
     "shufflenet_v2", "sliced_halves", "squeeze_excite", "tied_linear", "unet", "vit", "vit_fused",
 )  # fmt: skip
 CUTTABLE = sorted(name for name, structure in STRUCTURES.items() if structure.widths)
-ALL = [pytest.param(n, marks=pytest.mark.xdist_group(n)) for n in (*NETS, *CUTTABLE)]
+ALL = grouped(*NETS, *CUTTABLE)
+free = analysis_of  # under no boundaries
 
 
-@cache
-def model_of(name: str) -> ir.Model:
-    return exported(name).model if name in NETS else STRUCTURES[name].build()
-
-
-@cache
-def free(name: str) -> Analysis:
-    return analyze(model_of(name))
-
-
-def halved(analysis: Analysis) -> Morphed:
+def halved(analysis: Analysis, original: Analysis) -> Morphed:
     """Cut under the boundaries; checked against the original under none, and through a file's text."""
     small = shrink(analysis, Structure.of(analysis, random_cut(analysis, np.random.default_rng(0))))
     onnx.checker.check_model(ir.to_proto(small.model), full_check=True)
     read = Structure.from_json(small.structure.to_json())
     assert read == small.structure and read.bounds == analysis.bounds
-    assert verify(analyze(analysis.graph.model), small.model, read, samples=1).difference <= 1e-5
+    assert verify(original, small.model, read, samples=1).difference <= 1e-5
     after = analyze(small.model)
     assert after.count() == small.structure.costs["after"]
     return small
@@ -77,7 +66,7 @@ def test_a_kept_tensor_stays_as_it_is(name: str) -> None:
     analysis = analyze(model_of(name), bounds=Bounds(keep=[parameter]))
     assert all(rows is None for rows in analysis.rows[parameter])
     assert {f.code for f in analysis.fixed if f.tensor == parameter} & {"kept"}
-    assert untouched(analysis, halved(analysis), {parameter})
+    assert untouched(analysis, halved(analysis, free(name)), {parameter})
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -86,7 +75,7 @@ def test_a_kept_node_reads_and_writes_what_it_did(name: str) -> None:
     chosen = ops[len(ops) // 2]
     analysis = analyze(model_of(name), bounds=Bounds(keep=[chosen.name or chosen.outputs[0]]))
     assert all(rows is None for tensor in chosen.tensors for rows in analysis.rows.get(tensor, ()))
-    assert untouched(analysis, halved(analysis), set(chosen.inputs))
+    assert untouched(analysis, halved(analysis, free(name)), set(chosen.inputs))
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -95,7 +84,7 @@ def test_a_kept_group_is_no_group(name: str) -> None:
     group = some([g.id for g in free(name).groups], name)
     analysis = analyze(model_of(name), bounds=Bounds(keep=[group]))
     assert [(g.id, g.width) for g in analysis.groups] == [(g.id, g.width) for g in free(name).groups if g.id != group]
-    halved(analysis)
+    halved(analysis, free(name))
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -104,7 +93,7 @@ def test_only_what_is_chosen_is_cut(name: str) -> None:
     analysis = analyze(model_of(name), bounds=Bounds(only=[group]))
     assert [(g.id, g.width) for g in analysis.groups] == [(g.id, g.width) for g in free(name).groups if g.id == group]
     assert {f.code for f in analysis.fixed} - {f.code for f in free(name).fixed} <= {"not-chosen", "positions"}
-    small = halved(analysis)
+    small = halved(analysis, free(name))
     cut = {m.tensor for m in analysis.groups[0].members}
     assert untouched(analysis, small, analysis.parameters.keys() - cut)
 
@@ -127,7 +116,7 @@ def test_what_is_frozen_computes_what_it_did(name: str, down: bool) -> None:
     analysis = analyze(model_of(name), bounds=Bounds(**{"freeze_after" if down else "freeze_before": [middle]}))
     held = reached(analysis.graph.nodes, {middle}, down)
     assert all(r is None for n in held for t in n.tensors for r in analysis.rows.get(t, ()))
-    small = halved(analysis)
+    small = halved(analysis, free(name))
     assert untouched(analysis, small, {t for n in held for t in n.inputs})
     if not down and middle in {v.name for n in small.model.graph for v in n.outputs}:
         feeds = random_inputs(analysis.graph, np.random.default_rng(0))
@@ -159,7 +148,7 @@ def test_a_part_of_a_group_may_be_kept() -> None:
     proto = model(nodes, [weight("a", 4, 6), weight("b", 4, 4, seed=1), weight("c", 10, 3, seed=2)])
     analysis = analyze(proto, bounds=Bounds(keep=["a"]))
     assert [(g.id, g.width) for g in analysis.groups] == [("b:1", 4)]
-    assert untouched(analysis, halved(analysis), {"a"})
+    assert untouched(analysis, halved(analysis, analyze(proto)), {"a"})
 
 
 # ---------------------------------------------------------------- names

@@ -15,7 +15,7 @@ from onnxruntime.transformers import optimizer
 from onnxruntime.transformers.fusion_options import FusionOptions
 from torch import Tensor, nn
 
-from exported import exported
+from exported import exported, grouped
 from onnxmorph import analyze, shrink, verify
 from onnxmorph.analysis import Analysis
 from onnxmorph.structure import Structure
@@ -103,7 +103,7 @@ OPTIMISED = {
 }
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.xdist_group(n)) for n in OPTIMISED])
+@pytest.mark.parametrize("name", grouped(*OPTIMISED))
 def test_a_network_that_the_runtime_has_optimised(name: str) -> None:
     plain = exported(name).model
     fused = optimised(ir.to_proto(plain), "EXTENDED")

@@ -23,7 +23,7 @@ from onnxmorph.errors import OnnxMorphError, OutputError
 
 pytestmark = pytest.mark.xdist_group("demo")  # what takes long to set up is made once
 
-QUICK = replace(RECIPES["digits"], seed_epochs=4, morph_epochs=8, tune_epochs=2, latency_rounds=3)
+QUICK = replace(RECIPES["digits"], seed_epochs=1, morph_epochs=5, tune_epochs=1, latency_rounds=3)
 SEED = 3
 
 

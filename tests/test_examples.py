@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
+import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import nbclient
@@ -20,10 +24,30 @@ from onnxmorph.structure import Structure
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def run(name: str, *arguments: object, **environment: str) -> str:
+ONE = pytest.mark.xdist_group("examples")  # what one of them leaves, others begin with
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)  # beside the other tests, more are slower
+
+
+def run(name: str, *arguments: object) -> str:
+    """In this process, where most of what it imports is loaded already."""
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
+        patch.setattr(sys, "argv", [name, *map(str, arguments)])
+        try:
+            runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        except SystemExit as ended:
+            assert not ended.code
+    return printed.getvalue()
+
+
+def run_apart(name: str, *arguments: object) -> str:
+    """In a process of its own, on its own backend of Keras."""
     command = [sys.executable, EXAMPLES / name, *map(str, arguments)]
-    one_thread = {**os.environ, "OMP_NUM_THREADS": "1", **environment}  # beside the other tests, more are slower
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=one_thread)
+    environment = {k: v for k, v in os.environ.items() if k != "KERAS_BACKEND"} | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -36,6 +60,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@ONE
 def test_training_meets_the_budget(trained: Path) -> None:
     small, structure = onnxmorph.analyze(trained / "small.onnx"), Structure.load(trained / "structure.json")
     flops = small.costs["flops"].value(small.widths)
@@ -43,6 +68,7 @@ def test_training_meets_the_budget(trained: Path) -> None:
     assert 0.47 <= flops / structure.costs["before"]["flops"] <= 0.50
 
 
+@ONE
 def test_structure_is_applied_by_indexing(trained: Path, tmp_path: Path) -> None:
     run("apply_structure.py", trained / "structure.json", trained / "weights.pt", tmp_path / "small.pt")
     small = torch.load(tmp_path / "small.pt", weights_only=True)
@@ -52,6 +78,7 @@ def test_structure_is_applied_by_indexing(trained: Path, tmp_path: Path) -> None
         assert tuple(small[name].shape) == tuple(parameter.shape), name
 
 
+@ONE
 def test_shrinking_without_training(trained: Path, tmp_path: Path) -> None:
     printed = run("shrink_without_training.py", trained / "small.onnx", tmp_path / "smaller.onnx")
     assert "zero-masked" in printed
@@ -93,9 +120,9 @@ def test_the_whole_algorithm(tmp_path: Path) -> None:
     assert float(re.findall(r"final .*accuracy ([\d.]+)%", printed)[0]) > 90
 
 
-@pytest.mark.parametrize("name", ["train_jax.py", "train_keras.py"])
-def test_training_in_another_framework(name: str, tmp_path: Path) -> None:
-    printed = run(name, tmp_path, KERAS_BACKEND="torch")
+@pytest.mark.parametrize(("name", "how"), [("train_jax.py", run), ("train_keras.py", run_apart)])
+def test_training_in_another_framework(name: str, how: Callable[..., str], tmp_path: Path) -> None:
+    printed = how(name, tmp_path)
     small, structure = onnxmorph.analyze(tmp_path / "small.onnx"), Structure.load(tmp_path / "structure.json")
     flops = small.costs["flops"].value(small.widths)
     assert flops == structure.costs["after"]["flops"]

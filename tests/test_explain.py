@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ElementTree
-from functools import cache
 from pathlib import Path
 
 import networkx as nx
@@ -14,7 +13,7 @@ import onnx_ir as ir
 import pytest
 
 import zoo
-from exported import exported
+from exported import analysis_of, grouped
 from onnxmorph.analysis import Analysis, analyze
 from onnxmorph.diagram import diagram, dot, svg
 from onnxmorph.errors import OnnxMorphError
@@ -26,12 +25,7 @@ from test_cli import Capture, asked, refused, shown
 from tiny import convnet, mlp, model, node, save, value, weight
 
 NETS = ("densenet", "gather_constant", "resnet", "shufflenet_v2", "vit_fused", "groupnorm", "sliced_halves", "unet")
-ALL = [pytest.param(n, marks=pytest.mark.xdist_group(n)) for n in (*NETS, *sorted(STRUCTURES))]
-
-
-@cache
-def analysis_of(name: str) -> Analysis:
-    return analyze(exported(name).model if name in NETS else STRUCTURES[name].build())
+ALL = grouped(*NETS, *sorted(STRUCTURES))
 
 
 def follow(analysis: Analysis, tensor: str, axis: int, chain: Chain) -> tuple[str, int]:

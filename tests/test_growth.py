@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 import pytest
 
+from exported import analysis_of, grouped
 from onnxmorph.analysis import analyze
 from onnxmorph.surgery import scale
 from onnxmorph.surgery.verify import random_inputs, relative, run_session
-from structures import STRUCTURES
 from tiny import model, node, weight
 
 
@@ -26,14 +25,9 @@ def square() -> onnx.ModelProto:
     return model(nodes, [weight("a", 4, 8), weight("w", 8, 8, seed=1), weight("b", 8, 3, seed=2)])
 
 
-BUILD = {"square": lambda: ir.from_proto(square())} | {
-    name: STRUCTURES[name].build for name in ("lstm_peepholes", "gru_dynamic_zero_state", "rotary_grouped")
-}
-
-
-@pytest.mark.parametrize("name", BUILD)
+@pytest.mark.parametrize("name", ["square", *grouped("lstm_peepholes", "gru_dynamic_zero_state", "rotary_grouped")])
 def test_a_network_that_grows_computes_what_it_did(name: str) -> None:
-    analysis = analyze(BUILD[name]())
+    analysis = analyze(square()) if name == "square" else analysis_of(name)
     wide = scale(analysis, "params=200%")
     assert (wide.structure.copies(analysis) > 1).any()
     assert wide.notes == ()

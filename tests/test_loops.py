@@ -26,6 +26,7 @@ from onnxmorph.adapters.torch_loop import IDLE
 from onnxmorph.converters.torch import export
 from onnxmorph.errors import BudgetError, OutputError, StructureError, TrainingError
 from onnxmorph.structure import Structure
+from torchlib import read_once
 
 STEPS = 40
 
@@ -168,6 +169,7 @@ ROUNDING = (0.0, 1e-5)  # relative noise on the weights of rank 1, as from other
 def on_rank(rank: int, folder: Path) -> None:
     """One of two processes: other data, other first weights, other example inputs."""
     torch.set_num_threads(1)
+    read_once(pytest.MonkeyPatch())
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     for rounding in ROUNDING:
         module = network()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from exported import NAMES, exported
+from exported import NAMES, exported, sized
 from laws import TOLERANCE, counted, random_cut
 from onnxmorph.analysis import Analysis, analyze
 from onnxmorph.axes import Array
@@ -96,17 +96,8 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @cache
-def analysis_of(name: str, batch: int = 1) -> Analysis:
-    """Of the export; its batch axis is dynamic."""
-    case = exported(name)
-    names = [v.name or "" for v in case.model.graph.inputs]
-    shapes = {n: (batch, *x.shape[1:]) for n, x in zip(names, case.inputs, strict=True)}
-    return analyze(case.model, shapes)
-
-
-@cache
 def halved(name: str) -> Morphed:
-    analysis = analysis_of(name)
+    analysis = sized(name)
     return shrink(analysis, Structure.of(analysis, random_cut(analysis, np.random.default_rng(1))))
 
 
@@ -116,11 +107,11 @@ def outputs(model: ir.Model, feeds: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
 
 
 def feeds_of(name: str, batch: int = 2) -> dict[str, NDArray[Any]]:
-    return random_inputs(analysis_of(name, batch).graph, np.random.default_rng(batch))
+    return random_inputs(sized(name, batch).graph, np.random.default_rng(batch))
 
 
 def test_the_groups_are_those_that_a_person_would_find(name: str) -> None:
-    analysis = analysis_of(name)
+    analysis = sized(name)
     codes = " ".join(sorted({f.code for f in analysis.fixed}))
     assert ([g.width for g in analysis.groups], codes) == GOLDEN[name]
     assert analysis.removable >= 0.95
@@ -129,13 +120,13 @@ def test_the_groups_are_those_that_a_person_would_find(name: str) -> None:
 @pytest.mark.parametrize("batch", [1, 3])
 def test_a_removed_channel_is_a_silent_one(name: str, batch: int) -> None:
     small = halved(name)
-    found = verify(analysis_of(name, batch), small.model, small.structure, samples=1, seed=batch)
+    found = verify(sized(name, batch), small.model, small.structure, samples=1, seed=batch)
     assert found.difference <= TOLERANCE
     assert found.folded == 0
 
 
 def test_the_polynomial_is_the_count(name: str) -> None:
-    analysis, small = analysis_of(name), halved(name)
+    analysis, small = sized(name), halved(name)
     after = counted(small.model)
     assert analysis.count(small.structure.widths) == after
     assert small.structure.costs["after"] == after
@@ -144,7 +135,7 @@ def test_the_polynomial_is_the_count(name: str) -> None:
 
 def test_costs_are_those_that_pytorch_counts(name: str) -> None:
     """2 FLOPs per multiply-accumulate, for convolutions and matrix products; parameters without statistics."""
-    analysis, case = analysis_of(name), exported(name)
+    analysis, case = sized(name), exported(name)
     inputs = [x[:1] for x in case.inputs]
     with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         case.module(*inputs)
@@ -177,7 +168,7 @@ def test_layers_of_different_heads_run() -> None:
 
 
 def test_the_full_structure_changes_nothing(name: str) -> None:
-    analysis, model = analysis_of(name), exported(name).model
+    analysis, model = sized(name), exported(name).model
     whole = shrink(analysis, Structure.of(analysis, np.ones(analysis.channels + 1, np.int64)))
     assert whole.notes == ()
     for key in analysis.parameters.keys() & model.graph.initializers.keys():
@@ -187,7 +178,7 @@ def test_the_full_structure_changes_nothing(name: str) -> None:
 
 
 def test_two_cuts_are_one_cut_by_both(name: str) -> None:
-    analysis = analysis_of(name)
+    analysis = sized(name)
     first = random_cut(analysis, np.random.default_rng(2), share=0.3)
     once = shrink(analysis, Structure.of(analysis, first))
     between = analyze(once.model)
@@ -213,7 +204,7 @@ def check_budget(analysis: Analysis, grown: Morphed, budget: str, round_to: int)
 
 @pytest.mark.parametrize("round_to", [1, 4])
 def test_a_network_that_is_widened_again_starts_where_it_stopped(name: str, round_to: int) -> None:
-    analysis, small = analysis_of(name), halved(name)
+    analysis, small = sized(name), halved(name)
     wide = expand(analysis, small.structure, "flops=100%", round_to=round_to, init="preserve", seed=4)
     check_budget(analysis, wide, "flops=100%", round_to)
     onnx.checker.check_model(ir.to_proto(wide.model), full_check=True)
@@ -226,7 +217,7 @@ def test_a_network_that_is_widened_again_starts_where_it_stopped(name: str, roun
 
 @pytest.mark.parametrize("budget", ["flops=50%", "params=200%,flops=300%"])
 def test_scaled_networks_satisfy_the_budget(name: str, budget: str) -> None:
-    analysis = analysis_of(name)
+    analysis = sized(name)
     if not Budget.parse(budget).met(analysis, np.minimum(analysis.widths, 1)):
         pytest.skip("one channel of each group costs more")
     for init in ("preserve", "fresh"):
@@ -240,7 +231,7 @@ def test_scaled_networks_satisfy_the_budget(name: str, budget: str) -> None:
 
 def muted(name: str) -> tuple[Analysis, Array]:
     """The network with the scale of every third normalised channel at 0, and the cut that removes those."""
-    analysis, model = analysis_of(name), exported(name).model.clone()
+    analysis, model = sized(name), exported(name).model.clone()
     trained = exported(name).module.state_dict().keys()
     scales = [n for n, role in analysis.roles.items() if role == "scale" and n in trained]
     normalised = {int(c) for n in scales for r in analysis.rows[n] if r is not None for c in r.reshape(-1)} - {0}

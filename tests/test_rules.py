@@ -54,7 +54,7 @@ def case_of(index: int) -> Case:
     return Case(ROWS[index], model, analyze(model))
 
 
-@pytest.fixture(params=range(len(ROWS)), ids=[str(row) for row in ROWS])
+@pytest.fixture(params=[pytest.param(i, id=str(r), marks=pytest.mark.xdist_group(str(r))) for i, r in enumerate(ROWS)])
 def case(request: pytest.FixtureRequest) -> Case:
     return case_of(request.param)
 

@@ -20,6 +20,7 @@ from onnxmorph.adapters.torch import Morph, resize
 from onnxmorph.adapters.torch_sharded import held
 from onnxmorph.errors import StructureError, TrainingError
 from onnxmorph.structure import Structure
+from torchlib import read_once
 
 pytestmark = pytest.mark.xdist_group("sharded")  # what takes long to set up is made once
 
@@ -125,6 +126,7 @@ def refusal(module: nn.Module, build: Build, whole: nn.Module | None) -> str:
 def on_rank(rank: int, folder: Path) -> None:
     """One of two processes."""
     torch.set_num_threads(1)
+    read_once(pytest.MonkeyPatch())
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     for name, kind in CASES:
         for own in (False, True):  # whether each rank has data of its own

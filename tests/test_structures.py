@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
 
+from exported import analysis_of, grouped
 from laws import TOLERANCE, counted, random_cut
-from onnxmorph.analysis import Analysis, analyze
-from onnxmorph.model import load
 from onnxmorph.structure import Structure
 from onnxmorph.surgery import shrink, verify
 from onnxmorph.surgery.emit import emit
@@ -22,12 +19,7 @@ from structures import STRUCTURES
 EXPECTED = {"graph-input", "graph-output", "positions", "tied", "broadcast"}
 
 
-@cache
-def analysis_of(name: str) -> Analysis:
-    return analyze(STRUCTURES[name].build())
-
-
-@pytest.fixture(params=[pytest.param(n, marks=pytest.mark.xdist_group(n)) for n in sorted(STRUCTURES)])
+@pytest.fixture(params=grouped(*sorted(STRUCTURES)))
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -55,7 +47,7 @@ def test_copies_of_channels_change_nothing_unless_a_note_says_so(name: str) -> N
         copies[group.start + 1 : group.start + 1 + group.width] = 2
     weights, notes = grown(analysis, copies, "preserve", seed=0)
     feeds = random_inputs(analysis.graph, np.random.default_rng(2))
-    before, after = load(STRUCTURES[name].build()).model, emit(analysis, copies, weights)
+    before, after = analysis.graph.model, emit(analysis, copies, weights)
     pairs = zip(run_session(before)(feeds), run_session(after)(feeds), strict=True)
     assert notes or max(relative(a, b) for a, b in pairs) <= TOLERANCE
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import zoo
-from exported import NAMES, exported
+from exported import NAMES, analysis_of, exported, grouped, sized
 from onnxmorph.adapters.torch_resize import resize
 from onnxmorph.analysis import Analysis, analyze
 from onnxmorph.axes import Array
@@ -38,14 +37,6 @@ from tiny import integers, mlp, model, node, value, weight
 
 TOLERANCE = 1e-5
 IMAGE = ["n", 3, 8, 8]
-
-
-@cache
-def analysis_of(name: str, batch: int = 1) -> Analysis:
-    """Of an export; its batch axis is dynamic."""
-    case = exported(name)
-    names = [v.name or "" for v in case.model.graph.inputs]
-    return analyze(case.model, {n: (batch, *x.shape[1:]) for n, x in zip(names, case.inputs, strict=True)})
 
 
 def without(analysis: Analysis, groups: Iterable[str]) -> Array:
@@ -131,13 +122,13 @@ LEGAL = {
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_group_alone(name: str) -> None:
-    analysis = analysis_of(name)
+    analysis = sized(name)
     assert sum(try_without(analysis, [g.id]) for g in analysis.groups) == LEGAL.get(name, 0)
 
 
-@pytest.mark.parametrize("name", sorted(STRUCTURES))
+@pytest.mark.parametrize("name", grouped(*sorted(STRUCTURES)))
 def test_each_group_alone_of_networks_that_are_hard_to_cut(name: str) -> None:
-    analysis = analyze(STRUCTURES[name].build())
+    analysis = analysis_of(name)
     for g in analysis.groups:
         try_without(analysis, [g.id])
 
@@ -146,7 +137,7 @@ def test_each_group_alone_of_networks_that_are_hard_to_cut(name: str) -> None:
 @pytest.mark.parametrize("name", [p for p in NAMES if p.values[0] in LEGAL])
 def test_random_sets_of_groups(name: str, seed: int) -> None:
     """As many groups as the network can do without, in random order; the others lose half of their channels."""
-    analysis, rng = analysis_of(name, batch=1 + seed), np.random.default_rng(seed)
+    analysis, rng = sized(name, batch=1 + seed), np.random.default_rng(seed)
     try_without(analysis, [g.id for g in analysis.groups if rng.random() < 0.5], seed)
     check(analysis, shrink(analysis, Structure.of(analysis, random_cut(analysis, rng))), seed)
 
@@ -173,7 +164,7 @@ def holds_together(analysis: Analysis, copies: Array) -> bool:
 
 @pytest.mark.parametrize("name", [p for p in NAMES if p.values[0] in ("resnet", "inception", "vit", "unet")])
 def test_the_batch_stays_dynamic(name: str) -> None:
-    one, three = analysis_of(name), analysis_of(name, batch=3)
+    one, three = sized(name), sized(name, batch=3)
     for g in one.groups:
         structure = Structure.of(one, without(one, [g.id]))
         if holds_together(one, structure.copies(one)):
@@ -206,7 +197,7 @@ def test_real_networks_lose_whole_groups(export: str) -> None:
 
 
 def test_a_residual_branch_goes_and_its_skip_stays() -> None:
-    analysis = analysis_of("resnet")
+    analysis = sized("resnet")
     small = emptied(analysis, "2.body.0.0.weight:0")
     assert ops(small)["Conv"] == 8 - 2 and ops(small)["Add"] == 3  # the shift of its last norm is still added
     assert not [n for n in small.model.graph.initializers if n.startswith("2.body")]
@@ -246,7 +237,7 @@ def test_two_outputs_become_one_tensor() -> None:
 
 
 def test_a_tower_leaves_its_concat() -> None:
-    analysis = analysis_of("inception")
+    analysis = sized("inception")
     towers = [f"1.branches.{b}.0.weight:0" for b in ("0", "1.1", "2.2", "3.1")]
     parts = [len(n.inputs) for n in emptied(analysis, towers[0]).model.graph if n.op_type == "Concat"]
     assert parts[:2] == [3, 4]
@@ -259,7 +250,7 @@ def test_a_tower_leaves_its_concat() -> None:
 
 
 def test_a_tower_that_only_says_constants_stays_in_its_concat() -> None:
-    analysis = analysis_of("inception")
+    analysis = sized("inception")
     small = emptied(analysis, "1.branches.1.0.0.weight:0")
     assert [len(n.inputs) for n in small.model.graph if n.op_type == "Concat"][:2] == [4, 4]
     assert ops(small)["Conv"] == 15 - 2 and ops(small)["Expand"] == 1
@@ -267,39 +258,39 @@ def test_a_tower_that_only_says_constants_stays_in_its_concat() -> None:
 
 def test_constants_at_a_padded_border_become_a_map() -> None:
     """Two convolutions of 3x3 behind the empty group: the second sees a constant that ends at the border."""
-    analysis = analysis_of("inception")
+    analysis = sized("inception")
     small = emptied(analysis, "1.branches.2.0.0.weight:0")
     maps = [n.attributes["value"].as_tensor().shape for n in small.model.graph if n.op_type == "Constant"]
     assert [1, 6, 8, 8] in [list(shape) for shape in maps]
 
 
 def test_an_excitation_goes_and_its_gate_is_a_scale() -> None:
-    small = emptied(analysis_of("squeeze_excite"), "1.fc1.weight:0", "3.fc1.weight:0")
+    small = emptied(sized("squeeze_excite"), "1.fc1.weight:0", "3.fc1.weight:0")
     assert "Sigmoid" not in ops(small) and ops(small)["Mul"] == 2 and ops(small)["Conv"] == 2
 
 
 def test_attention_and_mlp_go() -> None:
-    analysis = analysis_of("vit")
+    analysis = sized("vit")
     small = emptied(analysis, "blocks.0.body.1.v.weight:0", "blocks.1.body.1.weight:0")
     assert ops(small)["Softmax"] == 1 and ops(small)["LayerNormalization"] == 3
     check(analysis, small)
 
 
 def test_queries_without_keys_look_everywhere_alike() -> None:
-    small = emptied(analysis_of("vit"), "blocks.0.body.1.q.weight:0/2")
+    small = emptied(sized("vit"), "blocks.0.body.1.q.weight:0/2")
     assert ops(small)["Softmax"] == 1  # of the other block
     assert small.structure.costs["after"]["flops"] < small.structure.costs["before"]["flops"]
 
 
 def test_a_stage_that_only_adds_goes() -> None:
-    analysis = analysis_of("resnext")
+    analysis = sized("resnext")
     small = emptied(analysis, "1.body.1.0.weight:0", "2.body.1.0.weight:0", "3.body.1.0.weight:0")
     check(analysis, small)
     assert ops(small)["Conv"] == 1 + 2  # the stem, and the two projections of the skip
 
 
 def test_a_skip_that_is_concatenated_goes() -> None:
-    analysis = analysis_of("unet")
+    analysis = sized("unet")
     small = emptied(analysis, "down2.0.weight:0")
     assert ops(small)["Conv"] == 3 and "ConvTranspose" not in ops(small)
     without_rise = emptied(analysis, "rise2.weight:1", "rise1.weight:1")
@@ -309,7 +300,7 @@ def test_a_skip_that_is_concatenated_goes() -> None:
 
 def test_what_padding_adds_stays() -> None:
     """The middle of a padded axis goes: the pads, which the other branch keeps alive, are all that is left."""
-    analysis = analysis_of("padded_shortcut")
+    analysis = sized("padded_shortcut")
     small = emptied(analysis, "1.body.1.0.weight:0", "1.body.1.0.weight:0/2")
     check(analysis, small)
     assert "Pad" not in ops(small)
@@ -492,7 +483,7 @@ def test_the_shape_of_a_tensor_that_is_gone(merged: bool) -> None:
 
 
 def test_by_itself_every_group_keeps_a_channel() -> None:
-    analysis = analysis_of("resnet")
+    analysis = sized("resnet")
     assert (shrink(analysis, budget="flops=10%").structure.widths > 0).all()
 
 
@@ -500,7 +491,7 @@ def test_by_itself_every_group_keeps_a_channel() -> None:
 @pytest.mark.parametrize("round_to", [1, 4])
 def test_a_budget_may_empty_what_nothing_hangs_on(name: str, round_to: int) -> None:
     """The budget is just below what a step of every group costs."""
-    analysis = analysis_of(name)
+    analysis = sized(name)
     least = analysis.costs["params"].value(np.minimum(steps(analysis, round_to), analysis.widths)) - 1
     budget = f"params={least}"
     with pytest.raises(BudgetError):
@@ -518,7 +509,7 @@ def test_a_budget_may_empty_what_nothing_hangs_on(name: str, round_to: int) -> N
 @pytest.mark.parametrize("init", ["preserve", "fresh"])
 @pytest.mark.parametrize("name", [p for p in NAMES if p.values[0] in ("resnext", "vit", "densenet")])
 def test_empty_groups_stay_empty_in_a_network_that_grows(name: str, init: str) -> None:
-    analysis = analysis_of(name)
+    analysis = sized(name)
     small = shrink(analysis, Structure.of(analysis, random_cut(analysis, np.random.default_rng(1))))
     _, widths = multiply(analysis, small.structure.widths, Budget.parse("params=90%"))
     assert (widths[small.structure.widths == 0] == 0).all()
@@ -534,11 +525,11 @@ def test_empty_groups_stay_empty_in_a_network_that_grows(name: str, init: str) -
 
 
 def test_a_width_multiplier_empties_nothing() -> None:
-    assert (scale(analysis_of("resnet"), "flops=5%").structure.widths > 0).all()
+    assert (scale(sized("resnet"), "flops=5%").structure.widths > 0).all()
 
 
 def test_a_file_says_what_went(tmp_path: Path) -> None:
-    analysis = analysis_of("resnet")
+    analysis = sized("resnet")
     small = emptied(analysis, "2.body.0.0.weight:0")
     small.structure.save(tmp_path / "s.json")
     again = Structure.load(tmp_path / "s.json")
@@ -561,7 +552,7 @@ def test_the_command_line_may_empty_groups(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_a_module_cannot_lose_its_layers() -> None:
-    structure = emptied(analysis_of("resnet"), "2.body.0.0.weight:0").structure
+    structure = emptied(sized("resnet"), "2.body.0.0.weight:0").structure
     with pytest.raises(StructureError, match=r"2\.body\.0\.0\.weight:0") as caught:
         resize(exported("resnet").module, structure)
     assert caught.value.code == "structure-empty"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,14 +18,14 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 import onnxmorph
-from onnxmorph import Structure, analyze, axes, checks, shrink
+from onnxmorph import Structure, analyze, axes, checks, expand, shrink
 from onnxmorph.algorithm import begin
 from onnxmorph.errors import DeviceError, ModelError, OnnxMorphError, RunError, StructureError
 from onnxmorph.importance import load_gradients
 from onnxmorph.latency import load
 from onnxmorph.rounds import Plan
 from onnxmorph.visited import visited
-from tiny import MLP, mlp, model, node, save, value, weight
+from tiny import MLP, integers, mlp, model, node, save, value, weight
 
 ROOT = Path(onnxmorph.__file__).parents[1]
 
@@ -193,6 +195,30 @@ def test_axes_together_are_held_as_far_as_there_is_room(monkeypatch: pytest.Monk
     shrink(analysis, budget="params=95%")
 
 
+@pytest.mark.parametrize(("more", "left"), [(100, "Constant"), (2**24, "Pad")])
+def test_what_would_be_huge_is_not_worked_out_ahead(more: int, left: str) -> None:
+    nodes = [
+        node("Gemm", "x a", "h"), node("ReduceSum", "h one", "z"), node("Pad", "z s", "p"),
+        node("Softmax", "p", "e", axis=1), node("ReduceMax", "e", "m", axes=[1]), node("Add", "x m", "y"),
+    ]  # fmt: skip
+    constants = [weight("a", 4, 8), integers("one", 1), integers("s", 0, 0, 0, more)]
+    analysis = analyze(model(nodes, constants, [value("x", [1, 4])], [value("y", [1, 4])]))
+    copies = np.zeros(analysis.channels + 1, np.int64)
+    copies[0] = 1
+    ops = {n.op_type for n in shrink(analysis, Structure.of(analysis, copies)).model.graph}
+    assert left in ops and "Gemm" not in ops and ("Pad" in ops) == (left == "Pad")
+
+
+def test_what_costs_nothing_does_not_grow_without_end() -> None:
+    nodes, outputs = [node("Mul", "x w", "h"), node("Shape", "h", "y")], [value("y", [3], TensorProto.INT64)]
+    proto = model(nodes, [weight("w", 1, 4, 6)], [value("x", ["n", 1, 1])], outputs)
+    analysis = analyze(proto)
+    assert [g.width for g in analysis.groups] == [4, 6]
+    copies = np.array([1, 0, 0, 0, 0, *[1] * 6])  # of the product that is charged nothing is left
+    wide = expand(analysis, Structure.of(analysis, copies), "params=120%")
+    assert wide.structure.widths.tolist() == [0, 6]
+
+
 # -- documents -------------------------------------------------------------------------------------
 
 
@@ -352,13 +378,19 @@ def test_no_file_is_unpickled_or_run(path: Path) -> None:
 @pytest.mark.parametrize(
     "source",
     [
-        "import pickle", "from pickle import loads", "import joblib as j", "np.load(p)",
-        "np.load(p, allow_pickle=True)", "numpy.load(p, allow_pickle=x)", "torch.load(p)",
-        "torch.load(p, weights_only=False)", "eval(text)", "options.register_custom_ops_library(path)",
+        "import pickle", "from pickle import loads", "import joblib", "np.load(p)", "np.load(p, allow_pickle=True)",
+        "numpy.load(p, allow_pickle=x)", "torch.load(p)", "torch.load(p, weights_only=False)", "eval(text)",
+        "options.register_custom_ops_library(path)",
     ],
 )  # fmt: skip
 def test_what_is_unsafe_is_found(source: str) -> None:
     assert list(unsafe(source))
+
+
+def test_analysis_loads_no_runtime(tmp_path: Path) -> None:
+    path = save(mlp(), tmp_path / "m.onnx")
+    script = f"import onnxmorph, sys; onnxmorph.analyze({str(path)!r}); assert 'onnxruntime' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
 
 
 def test_gradients_are_no_pickles(tmp_path: Path) -> None:

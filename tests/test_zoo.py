@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -23,20 +24,25 @@ SEEDS = range(3)
 MIDDLE, LARGE = 1_500_000, 9_000_000  # parameters: one seed above the first, and only at night above the second
 
 
+@lru_cache(maxsize=1)  # one after the other; they are large
+def analysis_of(path: Path) -> Analysis:
+    return analyze(zoo.filled(path))
+
+
 def cases() -> Iterator[Any]:
     """Every graph with three seeds; what takes long, at night."""
     for path in zoo.PATHS:
         size = zoo.parameters(path)
         for seed in SEEDS:
             late = size > LARGE or (size > MIDDLE and seed > 0)
-            marks = [pytest.mark.nightly] if late else []
+            marks = [pytest.mark.xdist_group(zoo.name_of(path)), *[pytest.mark.nightly] * late]
             yield pytest.param(path, seed, id=f"{zoo.name_of(path)}-{seed}", marks=marks)
 
 
 @zoo.needed
 @pytest.mark.parametrize(("path", "seed"), list(cases()))
 def test_half_of_every_group_can_go(path: Path, seed: int) -> None:
-    analysis = analyze(zoo.filled(path))
+    analysis = analysis_of(path)
     small = shrink(analysis, Structure.of(analysis, random_cut(analysis, np.random.default_rng(seed))))
     onnx.checker.check_model(ir.to_proto(small.model), full_check=True)
     assert counted(small.model) == small.structure.costs["after"]

@@ -56,6 +56,7 @@ class Morph(Standing):
         combine: str | Mapping[str, str] | None = None,
         bounds: Bounds | None = None,
         device: str | os.PathLike[str] | None = None,
+        by: str = "magnitude",
     ) -> None:
         """Export and analyse ``function(params, *example_inputs)``.
 
@@ -74,6 +75,7 @@ class Morph(Standing):
             combine: how several scales or slices of one channel combine.
             bounds: what has to stay, and least widths.
             device: where `budget` limits latency: the name of a device, or its file.
+            by: what says which channels go: ``magnitude``, or ``taylor`` where `step` is given gradients.
 
         Raises:
             BoundsError: a boundary names nothing in the export, or asks for multiples.
@@ -90,28 +92,41 @@ class Morph(Standing):
         self._prefix = f"{part}/" if part else ""
         trained = [n for n in self._names if n.startswith(self._prefix)]
         arrays = [np.asarray(x) for x in inputs]
-        options: dict[str, Any] = {"steps": steps, "method": method, "magnitudes": magnitudes, "combine": combine}
+        options: dict[str, Any] = {
+            "steps": steps,
+            "method": method,
+            "magnitudes": magnitudes,
+            "combine": combine,
+            "by": by,
+        }
         analysis = analysed(model, bounds, device)
         super().__init__(ungated(begin(analysis, arrays, self._names, trained, budget, **options)), method)
         channels = self._training.map
         self._sources, self._rest = Leaves(channels.sources.slices, self._names), Leaves(channels.rest, self._names)
         self._pinned, self._silenced = Leaves(channels.pinned, self._names), Leaves(channels.silenced, self._names)
+        saliency = self._training.saliency
+        self._heard = None if saliency is None else Leaves(saliency.slices, self._names)
         self._rate = learning_rate
         self._training.start(self._norms(params), self._rates(None)[0])
 
     # -- in the loop -----------------------------------------------------------------------------
 
-    def step(self, params: Parameters, opt_state: Any = None) -> tuple[Parameters, Any]:
+    def step(
+        self, params: Parameters, opt_state: Any = None, gradients: Parameters | None = None
+    ) -> tuple[Parameters, Any]:
         """After an update: the parameters with what lives shrunk by its price and what went zero, and the state.
 
         Of the state (of optax's optimizers) second moments are read, so that the penalty balances the loss as it does
-        without them; and what it remembers of channels that went becomes zero.
+        without them; and what it remembers of channels that went becomes zero. The gradients that the update was made
+        from, a tree like what the optimizer holds, say which channels go where `by` is ``taylor``.
 
-        Raises TrainingError where weights are no numbers any more, or the tree is not what it was.
+        Raises TrainingError where weights are no numbers any more, the tree is not what it was, or gradients are
+        missing.
         """
         training, self._calls = self._training, self._calls + 1
         if training.step():
-            changes = training.update(self._norms(params), *self._rates(opt_state))
+            sums = self._sums(params, gradients)
+            changes = training.update(self._norms(params), *self._rates(opt_state), sums)
             for slices, factors in ((self._sources, changes.sources), (self._rest, changes.rest)):
                 if factors is not None:
                     params = slices.multiply(params, factors)
@@ -138,6 +153,15 @@ class Morph(Standing):
                 if dead == name and field not in SQUARES:
                     leaves[k] = jnp.moveaxis(jnp.moveaxis(leaves[k], axis, 0).at[positions].set(0), 0, axis)
         return params, jax.tree.unflatten(tree, leaves)
+
+    def _sums(self, params: Parameters, gradients: Parameters | None) -> NDArray[np.float32] | None:
+        if self._heard is None:
+            return None
+        found = {self._prefix + n: g for n, g in zip(names(gradients), jax.tree.leaves(gradients), strict=True)}
+        if missing := sorted({name for name, _ in self._heard.slices.places} - set(found))[:3]:
+            message = f"channels go by gradients, and there is none of {', '.join(missing)}"
+            raise TrainingError(f"{message}; pass step() the gradients of the update", code="gradients-missing")
+        return np.asarray(self._heard.sensitivities(params, found))
 
     def _norms(self, params: Parameters) -> NDArray[np.float32]:
         if names(params) != self._names:

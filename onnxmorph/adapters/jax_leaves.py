@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import jax
 import numpy as np
 import onnx_ir as ir
@@ -21,12 +23,19 @@ class Leaves:
     def __init__(self, slices: Slices, labels: list[str]) -> None:
         self.slices, number = slices, {name: k for k, name in enumerate(labels)}
         self._numbers = [number[name] for name, _ in slices.places]
+        self._names = [name for name, _ in slices.places]
         self._measured, self._multiplied = jax.jit(self._measure), jax.jit(self._multiply)
+        self._heard = jax.jit(self._hear)
 
     def norms(self, params: Parameters) -> Array:
         """√Σ squares of the slice at every position, float32, ``[positions]``; with gradient, which is 0 at 0."""
         leaves = jax.tree.leaves(params)
         return self._measured([leaves[k] for k in self._numbers])
+
+    def sensitivities(self, params: Parameters, gradients: Mapping[str, Array]) -> Array:
+        """Σ w · ∂L/∂w over the slice at every position, float32, ``[positions]``; gradients by name."""
+        leaves = jax.tree.leaves(params)
+        return self._heard([leaves[k] for k in self._numbers], [gradients[name] for name in self._names])
 
     def multiply(self, params: Parameters, factors: NDArray[np.float32]) -> Parameters:
         """The parameters with every position scaled, ``[positions]``."""
@@ -41,6 +50,12 @@ class Leaves:
         for leaf, (_, axis), size in zip(leaves, self.slices.places, self.slices.sizes, strict=True):
             squares = jnp.square(jnp.moveaxis(leaf, axis, 0).astype(jnp.float32)).reshape(size, -1).sum(1)
             parts.append(jnp.where(squares == 0, 0, jnp.sqrt(jnp.where(squares == 0, 1, squares))))
+        return jnp.concatenate(parts)
+
+    def _hear(self, leaves: list[Array], gradients: list[Array]) -> Array:
+        parts = [jnp.zeros(0)]
+        for w, g, (_, axis), size in zip(leaves, gradients, self.slices.places, self.slices.sizes, strict=True):
+            parts.append(jnp.moveaxis((w * g).astype(jnp.float32), axis, 0).reshape(size, -1).sum(1))
         return jnp.concatenate(parts)
 
     def _multiply(self, leaves: dict[int, Array], factors: Array) -> dict[int, Array]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import wraps
+from functools import cache, wraps
 from typing import Any
 
 import numpy as np
@@ -234,6 +234,7 @@ def _constant(equation: str) -> Callable[[Node], Spec]:
     return bind
 
 
+@cache
 def _refusing(bind: Callable[[Node], Spec]) -> Callable[[Node], Spec]:
     """The same, but a node that has not the inputs and attributes of its op is refused.
 
