@@ -103,7 +103,7 @@ def _examples() -> str:
 
 
 def _reference(page: str, modules: tuple[str, ...]) -> str:
-    about = "From docstrings. What stands here is public; what does not may change in any release."
+    about = "From docstrings. What stands here is for use; what does not is internal, and may change in any release."
     parts = [f"# {TITLES.get(page, page.capitalize())}", about]
     for name in modules:
         source = name if name.startswith("converters.") else f"onnxmorph.{name}"
