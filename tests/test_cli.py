@@ -36,6 +36,7 @@ COMMANDS = [
     "demo",
     "calibrate",
     "latency",
+    "report",
     "morph",
     "sweep",
 ]
