@@ -20,7 +20,8 @@ from rich.console import Console, Group, RenderableType
 
 from benchmarks.fuzz import seeds
 from benchmarks.fuzz.documents import altered
-from benchmarks.fuzz.models import MEANT, pick, scrambled
+from benchmarks.fuzz.models import MEANT
+from benchmarks.fuzz.parts import pick, scrambled
 from benchmarks.fuzz.sandbox import Breach, Hang, Sandbox
 from onnxmorph import Plan, Structure, analyze, expand, latency, shrink
 from onnxmorph.algorithm import begin
@@ -28,6 +29,7 @@ from onnxmorph.analysis import Analysis
 from onnxmorph.errors import OnnxMorphError, RuleError
 from onnxmorph.explain import explain
 from onnxmorph.importance import load_gradients
+from onnxmorph.model import save
 from onnxmorph.report import analysed
 from onnxmorph.visited import visited
 
@@ -126,8 +128,6 @@ def drawn(parts: list[RenderableType]) -> None:
 
 def written(model: Any, structure: Structure, out: Path) -> None:
     """What was made can be written and read, and costs what the structure says; else AssertionError."""
-    from onnxmorph.model import save
-
     save(model, out / "small.onnx")
     structure.save(out / "s.json")
     try:

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks.fuzz.models import FLOATS, NUMBERS, TEXTS, Rng, pick
+from benchmarks.fuzz.parts import FLOATS, NUMBERS, TEXTS, Rng, pick
 
 Place = tuple[Any, Any]  # a table or list, and the key or index in it
 VALUES = (
