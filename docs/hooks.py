@@ -26,7 +26,7 @@ DOCTEST = re.compile(r"^ *>>> .*?(?=\n\s*\n|\Z)", re.MULTILINE | re.DOTALL)
 # the page of the module.
 REFERENCE = {
     "analysis": ("analysis", "bounds", "budget", "polynomial", "memory", "importance", "graph", "model", "files"),
-    "surgery": ("surgery.morph", "surgery.verify", "structure", "alive"),
+    "surgery": ("surgery.morph", "surgery.verify", "structure", "alive", "differences"),
     "pytorch": (
         *("adapters.torch", "adapters.torch_algorithm", "adapters.torch_log"),
         *("adapters.lightning", "adapters.transformers", "converters.torch", "converters.torch_back"),
@@ -41,7 +41,7 @@ REFERENCE = {
         *("latency", "latency.classic", "latency.machine", "latency.measured", "latency.roofline"),
         *("calibration", "calibration.calibrate", "calibration.compare"),
     ),
-    "explaining": ("explain", "diagram", "graphs"),
+    "explaining": ("explain", "diagram", "graphs", "report.page", "report.page.document"),
     "errors": ("errors",),
 }
 TITLES = {"pytorch": "PyTorch", "frameworks": "Other frameworks", "algorithm": "The whole algorithm"}

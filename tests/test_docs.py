@@ -22,6 +22,7 @@ from onnxmorph.cli import app
 ELSEWHERE = {
     "docs/algorithm.md": "test_sweeps.py",
     "docs/frameworks.md": "test_frameworks.py",
+    "docs/report.md": "test_report.py",
     "docs/resizing.md": "test_resizing.py",
     "docs/training.md": "test_loops.py",
 }
