@@ -24,6 +24,9 @@ MOST_DEPTH = 64  # of bodies in bodies, each of which takes some calls of Python
 
 def check_versions(model: ir.Model, name: str) -> None:
     """Opset and IR version are known."""
+    if not all(isinstance(domain, str) for domain in model.opset_imports):  # what is no UTF-8 comes as bytes
+        message = f"{name}: the name of an operator set is no UTF-8; copy or export the model again"
+        raise ModelError(message, code="model-unreadable")
     version, newest = model.opset_imports.get("", model.opset_imports.get("ai.onnx", 1)), onnx.defs.onnx_opset_version()
     if not 7 <= version <= newest:
         message = f"{name}: opset {version} is not supported (7 to {newest}); export with one of these"

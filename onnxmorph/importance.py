@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 from difflib import get_close_matches
 from math import prod
@@ -132,11 +133,15 @@ def _gradient(name: str, gradients: Gradients, shape: tuple[int, ...]) -> Scores
     return found.reshape(-1, *shape).astype(np.float64)
 
 
+# What numpy and zipfile raise of broken files: NotImplementedError is a RuntimeError, sizes that lie fill the memory.
+UNREADABLE = (OSError, ValueError, TypeError, AttributeError, EOFError, KeyError, RuntimeError, MemoryError)
+
+
 def load_gradients(path: str | os.PathLike[str]) -> Gradients:
     """Gradients by parameter name, from an npz file. Raises StructureError where it cannot be read."""
     try:
-        with np.load(path, allow_pickle=False) as found:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as found:  # numpy leaves a broken one open
             return dict(found)
-    except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as e:
+    except (*UNREADABLE, zipfile.BadZipFile, zlib.error) as e:
         message = f"{path} cannot be read as gradients ({e}); write it by numpy.savez, an array per parameter name"
         raise StructureError(message, code="gradients-file") from None

@@ -336,10 +336,11 @@ class _Inference:
         condition, inside = frame.goes_on[:2] if frame.goes_on else (None, None)
         for value, kind in ((frame.count, onnx.TensorProto.INT64), (inside, onnx.TensorProto.BOOL)):
             if value is not None:
-                shape = value.shape.numpy() if value.shape is not None and value.shape.is_static() else ()
-                self.record(value.name or "", onnx.helper.make_tensor_type_proto(kind, shape))
-        if inside is not None and condition is not None:
-            self.found.known[inside.name or ""] = np.ones(self.found.shapes[inside.name or ""] or (), bool)
+                declared = value.shape.numpy() if value.shape is not None and value.shape.is_static() else ()
+                self.record(value.name or "", onnx.helper.make_tensor_type_proto(kind, declared))
+        shape = self.found.shapes.get(inside.name or "") if inside is not None else None
+        if inside is not None and condition is not None and prod(shape or ()) <= LARGEST:
+            self.found.known[inside.name or ""] = np.ones(shape or (), bool)
             self.found.moved.add(inside.name or "")
 
     def bodies(self, frame: Frame) -> None:

@@ -97,6 +97,8 @@ def _values(analysis: Analysis, plan: Plan, data: int, index: int | None, absent
     assert plan.equation is not None
     if array.size == 1:
         return array.reshape(())
+    if max(index, data) >= len(plan.equation.inputs):  # more inputs than the op has
+        return None
     axes, target = plan.equation.inputs[index], plan.equation.inputs[data]
     shape = node.in_shapes[data]
     return None if axes is None or target is None or shape is None else _aligned(array, axes, target, shape)

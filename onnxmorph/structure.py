@@ -77,7 +77,6 @@ def _bounds(of: Reader) -> Bounds:
         for i, each in enumerate(patterns):
             of.value(f"{name}[{i}]", "a text", is_text(each), each)
     given |= {name: dict(of.inner(name, {}).table) for name in NUMBERS}
-    of.finish()
     try:
         return Bounds(**given)
     except BoundsError as e:
@@ -266,9 +265,9 @@ class Structure:
             raise StructureError(message, code="structure")
         of = Reader(source, document, "", _malformed)
         major, minor = of.take("version", A_VERSION, version_of)
+        of.newer = minor > MINOR
         if major != VERSION:
             raise StructureError(refusal(source, document["version"], VERSION), code="structure-version")
-        of.newer = minor > MINOR
         groups = of.take("groups", "a list of groups", is_list)
         parameters, costs = of.inner("parameters", {}), of.inner("costs", {})
         counts = {when: costs.inner(when) for when in costs.table}
