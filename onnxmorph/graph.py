@@ -171,7 +171,11 @@ class Graph:
             value = self.model.graph.initializers[name]
             tensor = value.const_value
             assert tensor is not None
-            value.const_value = ir.LazyTensor(_forgotten, tensor.dtype, ir.Shape(tensor.shape.numpy()), name=name)
+            value.const_value = Forgotten(_forgotten, tensor.dtype, ir.Shape(tensor.shape.numpy()), name=name)
+
+
+class Forgotten(ir.LazyTensor):
+    """In place of weights that were let go."""
 
 
 def _forgotten() -> ir.TensorProtocol:

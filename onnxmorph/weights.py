@@ -15,7 +15,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from onnxmorph.axes import Array
-from onnxmorph.graph import read, window
+from onnxmorph.graph import Forgotten, read, window
 
 PIECE = 1 << 20  # bytes of the file
 SINGLE_FILE = 1_500_000_000  # bytes of weights; a protobuf ends at 2 GB
@@ -26,7 +26,7 @@ Index = tuple[slice, ...]
 
 def in_file(tensor: ir.TensorProtocol | None) -> bool:
     """Whether the values are in no memory yet, but read or made when asked for."""
-    return isinstance(tensor, ir.ExternalTensor | ir.LazyTensor)
+    return isinstance(tensor, ir.ExternalTensor | ir.LazyTensor) and not isinstance(tensor, Forgotten)
 
 
 def stay_beside(model: ir.Model) -> bool:

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import gc
-import signal
 import sys
 from collections.abc import Iterator
 
 import pytest
 
 from torchlib import read_once
-
-
-def pytest_configure() -> None:
-    """A run in the background ignores Ctrl-C, and so would the processes that tests start, and interrupt."""
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
