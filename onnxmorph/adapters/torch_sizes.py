@@ -56,13 +56,19 @@ def set_sizes(module: nn.Module, sizes: Mapping[str, Any], widths: Mapping[str, 
 
 
 def _put(owner: Any, path: Sequence[str], value: int) -> Any:
-    """The owner with the value at the end of the path; a copy of it where it is no module."""
+    """The owner with the value at the end of the path; a copy of it where it is no module.
+
+    Raises TypeError where there is no whole number: paths come from files, and nothing else is theirs to change.
+    """
     first, *rest = path
-    if isinstance(owner, (list, tuple)):
+    listed = isinstance(owner, (list, tuple))
+    before = owner[int(first)] if listed else getattr(owner, first)
+    if not rest and (isinstance(before, bool) or not isinstance(before, int)):
+        raise TypeError(f"{first} is no whole number")
+    if listed:
         items = list(owner)
         items[int(first)] = value
         return type(owner)(items)
-    before = getattr(owner, first)
     if not isinstance(owner, nn.Module):
         owner = copy.copy(owner)
     setattr(owner, first, _put(before, rest, value) if rest else value)
