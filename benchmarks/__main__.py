@@ -7,10 +7,10 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import adapter, analysis, big, counters, growth, imports, latency, zoo
+from benchmarks import adapter, analysis, big, counters, growth, imports, latency, report, zoo
 from benchmarks.timing import Row, write
 
-PARTS = (adapter, analysis, big, counters, growth, imports, latency, zoo)
+PARTS = (adapter, analysis, big, counters, growth, imports, latency, report, zoo)
 ALL = {part.__name__.rpartition(".")[2]: part.run for part in PARTS}
 
 

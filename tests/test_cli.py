@@ -38,6 +38,7 @@ COMMANDS = [
     "diff",
     "calibrate",
     "latency",
+    "report",
     "morph",
     "sweep",
 ]

@@ -12,6 +12,7 @@ from onnxmorph.report.documents import document as versioned
 from onnxmorph.report.drawing import amount, cost_name, percent, plain, quantity, shorten
 from onnxmorph.report.explained import explanation, explanation_document, names, names_document
 from onnxmorph.report.latencies import latency, latency_document
+from onnxmorph.report.reports import reported, reported_document
 from onnxmorph.report.results import morphed, morphed_document, verification, verification_document
 from onnxmorph.report.runs import run, run_document, sweep, sweep_document
 
@@ -42,6 +43,8 @@ __all__ = [
     "percent",
     "plain",
     "quantity",
+    "reported",
+    "reported_document",
     "run",
     "run_document",
     "shorten",

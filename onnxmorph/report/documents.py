@@ -22,6 +22,7 @@ VERSIONS = {
     "latency": 1,
     "morph": 1,
     "morphed": 1,
+    "report": 1,
     "sweep": 1,
     "verify": 1,
 }
