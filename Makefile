@@ -6,7 +6,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test bench nightly clean
+.PHONY: help demo test docs bench nightly clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -20,6 +20,10 @@ test: $(STAMP) ## Lint, types, tests: what has to pass
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup $(ARGS)
+
+docs: $(STAMP) ## Build the documentation into out/site; warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict $(ARGS)
+	@echo out/site/index.html
 
 bench: $(STAMP) ## Time against the stated aims
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[bench]' -c constraints.txt

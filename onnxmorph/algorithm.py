@@ -242,7 +242,7 @@ def _begin(out: Path, model: Source, asked: Mapping[str, Any]) -> bool:
     there = _there(file)
     known = asked if asked["weights"] and there.get("weights") else asked.keys() - {"weights"}
     for key in (key for key in asked if key in known and there.get(key) != asked[key]):
-        values = "" if key in MODELS else f": {shown(there.get(key))} there, {asked[key]} here"
+        values = "" if key in MODELS else f": {shown(there.get(key))} there, {shown(asked[key])} here"
         message = f"{out} holds a run with another {key}{values}; give another folder, or call it as before"
         raise RunError(message, code="run-other")
     return (out / FINAL / "final.json").exists()

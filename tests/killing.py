@@ -20,7 +20,7 @@ from pathlib import Path
 import onnx
 
 from functions import chosen
-from onnxmorph import Plan, analyze, model, morph, shrink
+from onnxmorph import Plan, analyze, morph, shrink, weights
 from tiny import convnet, mlp, save
 
 Work = Callable[[], object]
@@ -75,7 +75,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def killed_shrinking(root: Path, first: int, step: int) -> int:
     """A shrunk model takes the place of another; both keep their weights beside them."""
-    model.SINGLE_FILE = 0
+    weights.SINGLE_FILE = weights.GATHERED = 0
     net, folder = save(convnet(), root / "net.onnx"), root / "out"
 
     def work(budget: str) -> Work:

@@ -262,8 +262,8 @@ def other_weights(net: Path) -> Path:
 @pytest.mark.parametrize(
     ("plan", "model", "message"),
     [
-        (Plan(budget="flops=90%", shrink="flops=60%"), None, "another budget: flops=100% there, flops=90% here"),
-        (Plan(shrink="flops=50%"), None, "another shrink: flops=60% there"),
+        (Plan(budget="flops=90%", shrink="flops=60%"), None, "another budget: 'flops=100%' there, 'flops=90%' here"),
+        (Plan(shrink="flops=50%"), None, "another shrink: 'flops=60%' there"),
         (Plan(seed=1), None, "another seed: 0 there, 1 here"),
         (Plan(bounds=Bounds(keep=["k1"])), None, "another bounds"),
         (Plan(), other_weights, "another weights; give another folder"),

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import nbclient
+import nbformat
 import numpy as np
 import pytest
 import torch
@@ -129,6 +131,24 @@ def test_training_in_another_framework(name: str, how: Callable[..., str], tmp_p
     assert float(difference) <= 1e-4
 
 
+@pytest.mark.nightly  # as all tests of TensorFlow
+def test_shrinking_tensorflow(tmp_path: Path) -> None:
+    pytest.importorskip("tensorflow")
+    assert "right without further training" in run("shrink_tensorflow.py", tmp_path)
+    before, after = (onnxmorph.analyze(tmp_path / name).count()["flops"] for name in ("model.onnx", "small.onnx"))
+    assert 0.5 < after / before <= 0.6
+
+
+def test_the_notebook() -> None:
+    notebook = nbformat.read(EXAMPLES / "first_look.ipynb", 4)
+    assert not any(cell.get("outputs") for cell in notebook.cells), "keep outputs out of the repository"
+    kernel = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    nbclient.NotebookClient(notebook, kernel_name="python3", timeout=300).execute(env=kernel)
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    assert "largest relative difference" in outputs[-1]["text"]
+
+
 def test_every_example_is_run_here() -> None:
     text = Path(__file__).read_text(encoding="utf-8")
-    assert [p.name for p in EXAMPLES.glob("*.py") if p.name not in text] == []
+    assert [p.name for p in EXAMPLES.iterdir() if p.is_file() and p.name not in text] == []

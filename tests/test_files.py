@@ -17,7 +17,7 @@ import pytest
 
 from functions import chosen
 from nets import NETS
-from onnxmorph import Plan, analyze, model, morph, shrink
+from onnxmorph import Plan, analyze, model, morph, shrink, weights
 from onnxmorph.calibration import Place, calibrate
 from onnxmorph.cli import run
 from onnxmorph.converters.torch import export
@@ -79,7 +79,8 @@ def test_folders_that_killed_processes_left_go_and_others_stay(tmp_path: Path) -
 
 def large(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model that keeps its weights in a file beside it, as large ones do."""
-    monkeypatch.setattr(model, "SINGLE_FILE", 0)
+    for limit in ("SINGLE_FILE", "GATHERED"):
+        monkeypatch.setattr(weights, limit, 0)
     model.save(model.load(convnet()).model, folder / "big.onnx")
     return folder / "big.onnx"
 

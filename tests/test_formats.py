@@ -46,7 +46,8 @@ def test_a_structure_of_the_first_format_applies() -> None:
 
 @pytest.mark.parametrize("version", [1, *LATER])
 def test_a_later_structure_is_read_without_what_it_adds(version: object) -> None:
-    document = json.loads(structure(version, new={"a": [1]}, bounds={"min_width": {"*": 1}, "max_width": {"*": 9}}))
+    bounds = {"min_width": {"*": 1}} | ({} if version == 1 else {"max_width": {"*": 9}})  # of 1 it would not be heeded
+    document = json.loads(structure(version, new={"a": [1]}, bounds=bounds))
     document["groups"][0]["colour"] = "red"
     found, plain = Structure.from_json(json.dumps(document)), Structure.load(STRUCTURE)
     assert (found.groups, found.parameters, found.costs) == (plain.groups, plain.parameters, plain.costs)
@@ -62,7 +63,7 @@ def test_another_structure_is_refused(version: object) -> None:
 
 @pytest.mark.parametrize("version", NO_VERSION)
 def test_what_is_no_version_is_told(version: object) -> None:
-    with pytest.raises(StructureError, match=re.escape(f"{version!r} is not a whole number, or a text as")) as caught:
+    with pytest.raises(StructureError, match="structure: version: expected a whole number, or a text") as caught:
         Structure.from_json(structure(version))
     assert caught.value.code == "structure"
 
@@ -172,7 +173,7 @@ def test_a_later_run_is_read_without_what_it_adds(version: object, folder: Path)
 def test_what_an_earlier_version_did_not_ask_is_as_by_default(folder: Path) -> None:
     edited(folder, "run.json", lambda d: d.pop("init"))
     morph(untrained, MODEL, PLAN, folder)
-    with pytest.raises(RunError, match="another init: preserve there, fresh here"):
+    with pytest.raises(RunError, match="another init: 'preserve' there, 'fresh' here"):
         morph(untrained, MODEL, Plan(budget="params=90%", rounds=2, tolerance=0.0, init="fresh"), folder)
 
 

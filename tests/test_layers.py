@@ -50,7 +50,7 @@ trials
 channel_map
 training
 calibration
-explain
+alive explain
 diagram
 report
 adapters

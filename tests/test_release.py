@@ -137,6 +137,11 @@ def test_the_changelog_knows_this_version_and_what_is_not_released() -> None:
     assert re.findall(r"^## \[(.*?)\]", text, re.MULTILINE)[:2] == ["Unreleased", onnxmorph.__version__]
 
 
+def test_no_two_decisions_have_one_number() -> None:
+    numbers = [path.name[:4] for path in (ROOT / "docs" / "decisions").glob("*.md")]
+    assert sorted(numbers) == sorted(set(numbers)) and all(map(str.isdecimal, numbers))
+
+
 # ---------------------------------------------------------------- into empty environments
 
 

@@ -50,7 +50,7 @@ class Morph(Standing):
 
     Attributes:
         analysis: of the exported module, whose weights are not kept: `export` has those of now.
-        (and those of `Standing`)
+            The others are those of `Standing`.
 
     Source: MorphNet (arXiv 1711.06798); the proximal step in place of the penalty's gradient, because adaptive
     optimizers divide a gradient by its own size, prices included.

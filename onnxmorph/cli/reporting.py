@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from onnxmorph.cli.application import LOOK, command
-from onnxmorph.cli.options import AsJson, DeviceIn, Shapes, UsageError, output_option
+from onnxmorph.cli.options import AsJson, DeviceIn, Shapes, UsageError, Verbose
 from onnxmorph.cli.output import Meter, show, working
 from onnxmorph.cli.steps import check_outputs, shapes_of
 
@@ -19,13 +19,13 @@ def report(
     sources: Annotated[
         list[Path],
         typer.Argument(
-            metavar="SOURCE...",
+            metavar="SOURCE",
             help="Folders of morph, sweep and demo, structures (.json), models (.onnx), and tables (.csv): a log "
             "belongs to what stands before it. A structure finds its model here or beside itself.",
             show_default=False,
         ),
     ],
-    output: Annotated[Path, output_option("The report to write, HTML.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The report to write: HTML.")],
     cost: Annotated[
         str,
         typer.Option(
@@ -38,6 +38,7 @@ def report(
     ] = None,
     device: DeviceIn = None,
     shape: Shapes = None,
+    verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
     """Write a report to look at: one HTML file with all there is to see of networks, structures and runs.
@@ -59,4 +60,4 @@ def report(
         document = page.document(found, cost)
         write_text(page.page(document), output)
         drawn = [] if figures is None else drawing.save_figures(document, figures)
-    show(reported_document(document, output, drawn) if as_json else reported(document, output, drawn))
+    show(reported_document(document, output, drawn) if as_json else reported(document, output, drawn, verbose))
