@@ -11,6 +11,11 @@ import pytest
 from torchlib import read_once
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Not all of a long text: names go from process to process, and one of 20 MB takes ten seconds and 2 GB."""
+    return f"{argname} of {len(val)}" if isinstance(val, str | bytes) and len(val) > 200 else None
+
+
 def pytest_collection_finish() -> None:
     """What is loaded by now stays: a million objects that the collector need not walk through again and again."""
     gc.collect()
