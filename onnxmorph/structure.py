@@ -77,6 +77,7 @@ def _bounds(of: Reader) -> Bounds:
         for i, each in enumerate(patterns):
             of.value(f"{name}[{i}]", "a text", is_text(each), each)
     given |= {name: dict(of.inner(name, {}).table) for name in NUMBERS}
+    of.finish()  # one that is not known would not be heeded
     try:
         return Bounds(**given)
     except BoundsError as e:
