@@ -24,6 +24,12 @@ from onnxmorph.errors import OutputError
 SCRATCH = ".onnxmorph-"  # how the names of such folders begin
 BORN = 60.0  # seconds in which a folder may still be without the lock of its process
 LOCK = ".lock"
+_LOCKS: list[FileLock] = []  # that were ever held: an interrupt that falls into the end of one would be lost
+
+
+def _lock(path: Path, timeout: float = -1) -> FileLock:
+    _LOCKS.append(FileLock(path, timeout=timeout))
+    return _LOCKS[-1]
 
 
 def check_output(path: str | os.PathLike[str]) -> Path:
@@ -75,9 +81,9 @@ def scratch(parent: Path) -> Iterator[Path]:
                 continue
             if not (left / LOCK).exists():
                 left.rmdir()  # empty, or not ours
-            with FileLock(left / LOCK, timeout=0):  # free: the process that made it is no more
+            with _lock(left / LOCK, timeout=0):  # free: the process that made it is no more
                 shutil.rmtree(left)
-    with tempfile.TemporaryDirectory(dir=parent, prefix=SCRATCH) as name, FileLock(Path(name) / LOCK):
+    with tempfile.TemporaryDirectory(dir=parent, prefix=SCRATCH) as name, _lock(Path(name) / LOCK):
         yield Path(name)
 
 
@@ -104,7 +110,7 @@ def alone(path: Path) -> Iterator[None]:
         OutputError: another process is at it, which the message names, or nothing can be written there.
     """
     folder, name = (path, "") if path.is_dir() else (path.parent, f".{path.name}")
-    lock, holder = FileLock(folder / f"{name}.lock", timeout=0), folder / f"{name}.holder"
+    lock, holder = _lock(folder / f"{name}.lock", timeout=0), folder / f"{name}.holder"
     try:
         lock.acquire()
     except Timeout:
