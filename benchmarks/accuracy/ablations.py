@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from math import inf
@@ -11,9 +11,13 @@ from unittest.mock import patch
 
 import numpy as np
 
+from onnxmorph.adapters.torch import Morph
+from onnxmorph.analysis import Analysis
 from onnxmorph.axes import Floats
+from onnxmorph.budget import Budget
 from onnxmorph.controller import RETURN, Controller
 from onnxmorph.penalty import mean_one
+from onnxmorph.polynomial import Widths
 from onnxmorph.schedule import Schedule
 from onnxmorph.worth import weights, worth
 
@@ -86,4 +90,37 @@ def ablated(options: dict[str, Any]) -> Iterator[None]:
         for name, change in ABLATIONS.items():
             if name in options:
                 stack.enter_context(change(options.pop(name)))
+        yield
+
+
+@contextmanager
+def spent(how: str, morph: Morph) -> Iterator[None]:
+    """How a budget is filled while this is open: ``uniform``, all widths times one number, or by ``utility``.
+
+    Utility takes Σ S · log(width) over the groups for what the network is worth, with S the sum of what the loss says
+    of a group's channels; the channel that adds most of it for its cost is added, as long as the budget allows one.
+    """
+    if how == "uniform":
+        yield
+        return
+    training = morph._training
+    says = np.where(training.control.alive, training.saliency.says, 0.0)  # type: ignore[union-attr]
+
+    def widths(
+        analysis: Analysis, base: Widths, budget: Budget, _: Any = 1, hold: Container[str] = ()
+    ) -> tuple[float, Widths]:
+        total = np.bincount(analysis.group_of[1:], says[1:], len(base))
+        limits, found, may = budget.absolute(analysis), base.copy(), (base > 0) & (analysis.widths > 1)
+        may &= [group.id not in hold for group in analysis.groups]
+        while may.any():
+            price = sum(analysis.costs[name].gradient(found) / most for name, most in limits.items())
+            gain = np.where(may, total / np.maximum(found, 1) / np.maximum(price, 1e-30), -1.0)
+            best = int(gain.argmax())
+            found[best] += 1
+            if not budget.met(analysis, found):
+                found[best] -= 1
+                may[best] = False
+        return 1.0, found
+
+    with patch("onnxmorph.surgery.morph.multiply", widths):
         yield

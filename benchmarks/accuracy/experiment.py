@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,12 @@ class Method:
     target: str
     networks: tuple[str, ...] = ()  # only these of the experiment's; all where there are none
     seeds: tuple[int, ...] = ()  # likewise
+    changed: Mapping[str, Any] = field(default_factory=dict)  # of the recipe
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def recipe(self, usual: Recipe) -> Recipe:
+        """The experiment's, but for what this method changes."""
+        return replace(usual, **self.changed)
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,7 @@ def read(name: str) -> Experiment:
         targets = [table["target"]] if isinstance(table["target"], str) else table["target"]
         options = {k: v for k, v in table.items() if k not in own}
         only = tuple(table.get("networks", ())), tuple(table.get("seeds", ()))
-        methods += [Method(table["name"], table["kind"], target, *only, options) for target in targets]
+        changed = table.get("changed", {})
+        methods += [Method(table["name"], table["kind"], target, *only, changed, options) for target in targets]
     networks, seeds = tuple(found["networks"]), tuple(found["seeds"])
     return Experiment(name, found["about"].strip(), Recipe(**found["recipe"]), networks, seeds, tuple(methods))

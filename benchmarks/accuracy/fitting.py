@@ -13,7 +13,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
+from benchmarks.accuracy.backward import Backward
 from benchmarks.accuracy.experiment import Recipe
 from onnxmorph.adapters.demo.images import Images, read_images
 from onnxmorph.adapters.demo.training import _augmented, pace
@@ -57,9 +59,11 @@ def data_of(recipe: Recipe, path: Path | None) -> Data:
 
 
 def new_optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    fused = DEVICE.type == "cuda"
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(module.parameters(), recipe.rate, weight_decay=recipe.decay)
-    return torch.optim.SGD(module.parameters(), recipe.rate, 0.9, weight_decay=recipe.decay, nesterov=True)
+        return torch.optim.AdamW(module.parameters(), recipe.rate, weight_decay=recipe.decay, fused=fused)
+    decay = recipe.decay
+    return torch.optim.SGD(module.parameters(), recipe.rate, 0.9, weight_decay=decay, nesterov=True, fused=fused)
 
 
 def accuracy(module: nn.Module, data: Data, batch: int = 2500) -> float:
@@ -81,6 +85,7 @@ class Fit:
         self.rng = torch.Generator(DEVICE).manual_seed(seed)
         self.epoch, self.curve, self.rows = 0, curve, list[dict[str, float]]()
         self.before = 0  # epochs of another training that this one needed
+        self.widths: dict[str, int] = {}  # of every group, where a structure says so
 
     def steps(self, epochs: float) -> int:
         return round(epochs * (len(self.data.train) // self.recipe.batch))
@@ -92,6 +97,8 @@ class Fit:
         epochs: int,
         morph: Morph | None = None,
         before_step: Callable[[], None] | None = None,
+        teacher: nn.Module | None = None,
+        average: AveragedModel | None = None,
     ) -> None:
         """So many epochs further.
 
@@ -101,11 +108,16 @@ class Fit:
             epochs: how many.
             morph: has its step after the optimizer's, and its term in the loss where that is its method.
             before_step: changes gradients, as sparse learning does.
+            teacher: what the module also learns from.
+            average: of the weights, is kept.
         """
         recipe, whole = self.recipe, self.steps(self.recipe.epochs)
         x, y = self.data.train, self.data.train_labels
         background = x.amin((0, 2, 3)) if recipe.data == "digits" else x.new_zeros(x.shape[1])
         augmentation: Any = recipe
+        term = morph.loss_term if morph is not None and morph.method == "loss" else None
+        gated = morph is not None and "gate" in morph.magnitudes.values()
+        backward = Backward(module, optimizer, recipe.precision, teacher, term, changes=gated)
         for _ in range(epochs):
             module.train()
             order, losses = torch.randperm(len(x), generator=self.rng, device=DEVICE), list[Tensor]()
@@ -114,16 +126,14 @@ class Fit:
                 for group in optimizer.param_groups:
                     group["lr"] = recipe.rate * pace(self.epoch * len(batches) + k, whole)
                 images = _augmented(x[chosen], augmentation, background, self.rng).contiguous(memory_format=LAYOUT)
-                with torch.autocast(DEVICE.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-                    loss = F.cross_entropy(module(images), y[chosen])
-                losses.append(loss.detach())
-                optimizer.zero_grad()
-                (loss + morph.loss_term() if morph is not None and morph.method == "loss" else loss).backward()
+                losses.append(backward(images, y[chosen]))
                 if before_step is not None:
                     before_step()
                 optimizer.step()
                 if morph is not None:
                     morph.step()
+                if average is not None:
+                    average.update_parameters(module)
             self.epoch += 1
             row = {
                 "epoch": self.epoch,

@@ -12,8 +12,9 @@ import numpy as np
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from benchmarks.accuracy.ablations import ablated
+from benchmarks.accuracy.ablations import ablated, spent
 from benchmarks.accuracy.experiment import Method, Recipe
 from benchmarks.accuracy.fitting import DEVICE, LAYOUT, Fit, new_optimizer
 from onnxmorph import scale, shrink
@@ -22,7 +23,10 @@ from onnxmorph.analysis import Analysis, analyze
 from onnxmorph.budget import Budget
 from onnxmorph.converters.torch import export
 from onnxmorph.graph import Graph
+from onnxmorph.structure import Structure
 from onnxmorph.surgery import expand
+
+KEPT = 0.995  # of the mean of a teacher's weights, at every step
 
 
 def exported(module: nn.Module, fit: Fit) -> Graph:
@@ -42,6 +46,12 @@ def placed(module: nn.Module) -> nn.Module:
     return module.to(DEVICE, memory_format=LAYOUT)
 
 
+def resized(module: nn.Module, structure: Structure, fit: Fit) -> nn.Module:
+    """The module in the widths of a structure, which are noted."""
+    fit.widths = {group.id: len(group.keep) for group in structure.groups}
+    return placed(resize(module, structure))
+
+
 def fresh(module: nn.Module) -> nn.Module:
     """The same layers with their first weights drawn anew."""
     for part in module.modules():
@@ -51,43 +61,53 @@ def fresh(module: nn.Module) -> nn.Module:
 
 
 def width(module: nn.Module, method: Method, recipe: Recipe, fit: Fit) -> nn.Module:
-    """All widths times one number, trained from scratch."""
+    """All widths times one number, trained from scratch; with a trained seed as its teacher where asked."""
+    teacher, pupil = None, module
     if method.target != "flops=100%":
         round_to = method.options.get("round_to", 1)
         structure = scale(exported(module, fit), method.target, round_to=round_to).structure
-        module = placed(fresh(resize(module, structure)))
-    fit.go(module, new_optimizer(module, recipe), recipe.epochs)
-    return module
+        pupil = fresh(resized(module, structure, fit))
+    if method.options.get("distil"):
+        learner = Fit(recipe, fit.data, int(fit.rng.initial_seed()), fit.curve)
+        learner.go(module, new_optimizer(module, recipe), recipe.epochs)
+        teacher, fit.before = module.eval(), learner.epoch
+    fit.go(pupil, new_optimizer(pupil, recipe), recipe.epochs, teacher=teacher)
+    return pupil
 
 
 def morph(module: nn.Module, method: Method, recipe: Recipe, fit: Fit) -> nn.Module:
     """The penalty over the first part of the epochs, then the small network trains on; widened again where asked.
 
-    Several rounds share the epochs of the first part; each shrinks what the one before has widened.
+    Several rounds share the epochs of the first part; each shrinks what the one before has widened. Where that is asked
+    for, the mean over the last steps of the unshrunk network is the teacher of what comes after.
     """
     options = dict(method.options)
     until, first, rounds = options.pop("until", 0.6), options.pop("first", 0.0), options.pop("rounds", 1)
     growth, init, exact = options.pop("expand", None), options.pop("init", "preserve"), options.pop("exact", False)
+    spend, distil = options.pop("spend", "uniform"), options.pop("distil", False)
     optimizer = new_optimizer(module, recipe)
-    fit.go(module, optimizer, round(first * recipe.epochs))
+    average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(KEPT), use_buffers=True) if distil else None
+    fit.go(module, optimizer, round(first * recipe.epochs), average=average)
+    go = partial(fit.go, teacher=None if average is None else average.module.eval())
     with ablated(options):
         for n in range(rounds):
             epochs = round((first + (until - first) * (n + 1) / rounds) * recipe.epochs) - fit.epoch
             found = Morph(module, fit.data.test[:2], optimizer, method.target, steps=fit.steps(epochs), **options)
-            fit.go(module, optimizer, epochs, found)
+            go(module, optimizer, epochs, found)
             found.finish()
             structure = found.structure()
             if growth:
-                wide = expand(exported(module, fit), structure, growth, init=init, exact=exact)
+                with spent(spend, found):
+                    wide = expand(exported(module, fit), structure, growth, init=init, exact=exact)
                 structure = wide.structure
-                module = placed(resize(module, structure))
+                module = resized(module, structure, fit)
                 load_weights(module, wide.model)
                 optimizer = new_optimizer(module, recipe)
             else:
-                small = placed(resize(module, structure))
+                small = resized(module, structure, fit)
                 resize_optimizer(optimizer, module, small, structure)
                 module = small
-    fit.go(module, optimizer, recipe.epochs - fit.epoch)
+    go(module, optimizer, recipe.epochs - fit.epoch)
     return module
 
 
@@ -102,7 +122,7 @@ def choose(module: nn.Module, method: Method, recipe: Recipe, fit: Fit) -> nn.Mo
         batches = zip(fit.data.train.split(recipe.batch), fit.data.train_labels.split(recipe.batch), strict=True)
         found = gradients(module, lambda m, b: F.cross_entropy(m(b[0]), b[1]), islice(batches, 24))
     structure = shrink(exported(module, fit), budget=method.target, by=by, gradients=found, **options).structure
-    small = placed(resize(module, structure))
+    small = resized(module, structure, fit)
     resize_optimizer(optimizer, module, small, structure)
     fit.go(small, optimizer, recipe.epochs - epochs)
     return small
@@ -112,7 +132,7 @@ def scratch(module: nn.Module, method: Method, recipe: Recipe, fit: Fit) -> nn.M
     """The structure that the penalty found, with weights drawn anew, for all the epochs again."""
     learner = Fit(recipe, fit.data, int(fit.rng.initial_seed()), fit.curve)
     found = morph(copy.deepcopy(module), method, recipe, learner)
-    module, fit.before = fresh(found), learner.epoch
+    module, fit.before, fit.widths = fresh(found), learner.epoch, learner.widths
     fit.go(module, new_optimizer(module, recipe), recipe.epochs)
     return module
 

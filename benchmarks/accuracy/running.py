@@ -13,7 +13,7 @@ from torch import nn
 
 from benchmarks.accuracy.experiment import Experiment, Run, read
 from benchmarks.accuracy.fitting import DEVICE, Data, Fit, accuracy, data_of
-from benchmarks.accuracy.methods import METHODS, exported, placed, widths_of
+from benchmarks.accuracy.methods import METHODS, exported, placed
 from benchmarks.accuracy.networks import NETWORKS
 from benchmarks.timing import RESULTS
 from onnxmorph.analysis import Analysis, analyze
@@ -46,7 +46,7 @@ def runs_file(name: str) -> Path:
 
 def trained(experiment: Experiment, run: Run, data: Data) -> dict[str, object]:
     """One row of the table."""
-    recipe, start = experiment.recipe, time.perf_counter()
+    recipe, start = run.method.recipe(experiment.recipe), time.perf_counter()
     torch.manual_seed(run.seed)
     torch.set_num_threads(recipe.threads)
     folder = runs_file(experiment.name).parent
@@ -55,12 +55,12 @@ def trained(experiment: Experiment, run: Run, data: Data) -> dict[str, object]:
     analysis = Worker.analysed(run.network, module, fit)
     before = analysis.count()
     module = METHODS[run.method.kind](module, run.method, recipe, fit)
-    after = analyze(exported(module, fit)).count()
+    small = analyze(exported(module, fit))
+    after, widths = small.count(), fit.widths or {group.id: group.width for group in small.groups}
     fit.save()
     path = folder / "structures" / f"{run.file}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
-    each = zip(analysis.groups, widths_of(module, analysis), strict=True)
-    rows = [f"{group.id},{group.width},{width}" for group, width in each]
+    rows = [f"{group.id},{group.width},{widths.get(group.id, 0)}" for group in analysis.groups]
     path.write_text("\n".join(["group,before,after", *rows, ""]), encoding="utf-8")
     return {
         "network": run.network,
@@ -94,6 +94,8 @@ class Worker:
     @classmethod
     def start(cls, path: Path | None) -> None:
         cls.path = path
+        if DEVICE.type == "cuda":
+            torch.cuda.set_stream(torch.cuda.Stream())  # CUDA graphs are not recorded on the default one
 
     @classmethod
     def analysed(cls, network: str, module: nn.Module, fit: Fit) -> Analysis:
