@@ -383,7 +383,14 @@ OPTIMIZERS: dict[str, Callable[[nn.Module], torch.optim.Optimizer]] = {
     "adamw": lambda m: torch.optim.AdamW(groups_of(m), 3e-3),
     "rmsprop": lambda m: torch.optim.RMSprop(m.parameters(), 1e-3, momentum=0.9, centered=True),
     "adagrad": lambda m: torch.optim.Adagrad(m.parameters(), 1e-2),
+    "fused momentum": lambda m: torch.optim.SGD(last(m).parameters(), 0.05, momentum=0.9, fused=True),
+    "fused adamw": lambda m: torch.optim.AdamW(last(m).parameters(), 3e-3, fused=True),
 }
+
+
+def last(module: nn.Module) -> nn.Module:
+    """With channels last in memory, as convolutions on a GPU want them."""
+    return module.to(memory_format=torch.channels_last)
 
 
 def step(module: nn.Module, optimizer: torch.optim.Optimizer, batch: tuple[Tensor, Tensor]) -> float:
@@ -411,6 +418,10 @@ def test_training_goes_on_as_that_of_the_masked_module(build: Callable[[], nn.Mo
     resize_optimizer(optimizer, module, small, structure)
     assert [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups] == settings
     assert {id(p) for g in optimizer.param_groups for p in g["params"]} == {id(p) for p in small.parameters()}
+    for whole, cut in zip(masked.parameters(), small.parameters(), strict=True):
+        states = (v for v in optimizer.state[cut].values() if v is not None and v.shape == cut.shape)
+        assert {cut.stride(), *(v.stride() for v in states)} == {cut.stride()}
+        assert cut.ndim < 4 or cut.is_contiguous(memory_format=torch.channels_last) or whole.is_contiguous()
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(own, 8)
     for _ in range(6):
         batch = data()

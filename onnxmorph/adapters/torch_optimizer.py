@@ -35,7 +35,7 @@ def resize_optimizer(
             numbers per element or row (LBFGS); then it stays as it was.
     """
     inner = optimizer_inside(optimizer)
-    kept, new = kept_indices(module, structure), tensors(unwrapped(small))
+    kept, found = kept_indices(module, structure), tensors(unwrapped(small))
     names = {id(tensor): name for name, tensor in reversed(tensors(unwrapped(module)).items())}
     moved: dict[Tensor, Tensor] = {}
     for parameter in (p for group in inner.param_groups for p in group["params"]):
@@ -43,13 +43,13 @@ def resize_optimizer(
         if name is None:
             moved[parameter] = parameter
             continue
-        if name not in new or new[name].shape != _shape(parameter, kept.get(name, {})):
+        if name not in found or found[name].shape != _shape(parameter, kept.get(name, {})):
             message = f"{name} is not what the structure makes of the module's; give what `resize` made of it"
             raise StructureError(message, code="structure-module")
-        moved[parameter] = new[name]
+        moved[parameter] = found[name]
     state = {
-        moved[p]: {k: _cut(k, v, p, kept.get(names.get(id(p), ""), {})) for k, v in inner.state.get(p, {}).items()}
-        for p in moved
+        new: {k: _cut(k, v, p, new, kept.get(names.get(id(p), ""), {})) for k, v in inner.state.get(p, {}).items()}
+        for p, new in moved.items()
     }
     for p in moved:
         inner.state.pop(p, None)
@@ -62,8 +62,12 @@ def _shape(tensor: Tensor, kept: Kept) -> tuple[int, ...]:
     return tuple(len(kept[axis]) if axis in kept else size for axis, size in enumerate(tensor.shape))
 
 
-def _cut(key: str, value: Any, parameter: Tensor, kept: Kept) -> Any:
-    """One thing that is remembered of a parameter: a number, or a tensor whose axes are as long as its, or 1."""
+def _cut(key: str, value: Any, parameter: Tensor, new: Tensor, kept: Kept) -> Any:
+    """One thing that is remembered of a parameter: a number, or a tensor whose axes are as long as its, or 1.
+
+    What has an element for each of the new parameter's lies in memory as that does: fused optimizers go by the order
+    there.
+    """
     if not isinstance(value, Tensor) or value.numel() == 1:
         return value
     if value.ndim != parameter.ndim or any(a not in (1, b) for a, b in zip(value.shape, parameter.shape, strict=True)):
@@ -75,4 +79,6 @@ def _cut(key: str, value: Any, parameter: Tensor, kept: Kept) -> Any:
     for axis, indices in kept.items():
         if value.shape[axis] > 1:
             value = value.index_select(axis, torch.tensor(indices, dtype=torch.int64, device=value.device))
+    if value.shape == new.shape and value.stride() != new.stride():
+        value = torch.empty_like(new, dtype=value.dtype, requires_grad=False).copy_(value)
     return value

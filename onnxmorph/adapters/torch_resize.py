@@ -140,6 +140,15 @@ def tensors(module: nn.Module) -> dict[str, Tensor]:
     }
 
 
+def _layout(tensor: Tensor) -> torch.memory_format:
+    """Whether its channels come last in memory."""
+    if not tensor.is_contiguous():
+        for ndim, layout in ((4, torch.channels_last), (5, torch.channels_last_3d)):
+            if tensor.ndim == ndim and tensor.is_contiguous(memory_format=layout):
+                return layout
+    return torch.contiguous_format
+
+
 def _sliced(name: str, tensor: Tensor, kept: Kept) -> Tensor:
     result = tensor.detach()
     for axis, indices in kept.items():
@@ -150,6 +159,8 @@ def _sliced(name: str, tensor: Tensor, kept: Kept) -> Tensor:
                 code="structure-module",
             )
         result = result.index_select(axis, torch.tensor(indices, dtype=torch.int64, device=result.device))
+    if (layout := _layout(tensor)) != torch.contiguous_format:
+        result = result.contiguous(memory_format=layout)
     return nn.Parameter(result, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else result
 
 
