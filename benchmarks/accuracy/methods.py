@@ -15,7 +15,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from benchmarks.accuracy.ablations import ablated, spent
-from benchmarks.accuracy.experiment import Method, Recipe
+from benchmarks.accuracy.experiment import FOLDER, Method, Recipe
 from benchmarks.accuracy.fitting import DEVICE, LAYOUT, Fit, new_optimizer
 from onnxmorph import scale, shrink
 from onnxmorph.adapters.torch import Morph, gradients, load_weights, resize, resize_optimizer
@@ -85,6 +85,8 @@ def morph(module: nn.Module, method: Method, recipe: Recipe, fit: Fit) -> nn.Mod
     until, first, rounds = options.pop("until", 0.6), options.pop("first", 0.0), options.pop("rounds", 1)
     growth, init, exact = options.pop("expand", None), options.pop("init", "preserve"), options.pop("exact", False)
     spend, distil = options.pop("spend", "uniform"), options.pop("distil", False)
+    if "device" in options:
+        options["device"] = FOLDER / "devices" / options["device"]
     optimizer = new_optimizer(module, recipe)
     average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(KEPT), use_buffers=True) if distil else None
     fit.go(module, optimizer, round(first * recipe.epochs), average=average)
