@@ -12,10 +12,11 @@ import numpy as np
 
 from onnxmorph.analysis import Analysis
 from onnxmorph.axes import Array, Floats, Mask
+from onnxmorph.blocks import rising, savings, together
 from onnxmorph.budget import Budget, out_of_reach
 from onnxmorph.errors import StructureError
 from onnxmorph.knapsack import Knapsack
-from onnxmorph.penalty import mean_one, prices, shrink_factors
+from onnxmorph.penalty import charges, mean_one, shrink_factors
 from onnxmorph.polynomial import Widths
 from onnxmorph.schedule import Schedule
 from onnxmorph.widths import Grid, keep_best
@@ -107,6 +108,8 @@ class Controller:
             raise out_of_reach(analysis, budget, smallest)
         self.step, self.strength, self.returned = 0, 0.0, 0
         self.fading = np.full(analysis.channels + 1, LIVE, np.int64)
+        self._rising = rising(analysis, self.limits) & self.prunable
+        self._block = np.arange(analysis.channels + 1)  # those with the same number go together
         self.warnings: list[str] = []
         self._told = np.zeros(len(analysis.groups) + 1, bool)  # of groups that vanish; of the budget
         self._refresh()
@@ -166,7 +169,11 @@ class Controller:
             self.price = self._of_channels(self._relative(magnitudes))
         lasts = _lasts(magnitudes, rates * self.price)
         speed = np.where(rates > 0, self._of_channels(self._marginal), 0.0)
-        self._first = self._order(_lasts(self._worth(magnitudes, rates, says), speed))
+        each = self._worth(magnitudes, rates, says)
+        by = _lasts(each, speed)
+        if self._rising.any():
+            by, self._block = together(self.analysis, self._savings, each, self._may & (rates > 0), by)
+        self._first = self._order(by)
         leaving, fillers = self._leaving(self._first, self._planned(self.schedule.target(self.step + steps)))
         pace = self.schedule.pace(self.step + steps, self.progress)
         wanted = float(lasts[leaving].max(initial=0.0)) * min(pace, 1 / steps)
@@ -200,11 +207,15 @@ class Controller:
             else:
                 empty |= magnitudes <= gap(magnitudes[self._may])
             if self.step >= self.schedule.warmup:
-                self._remove(leaving[empty[leaving]] if not empty[leaving].all() else np.append(leaving, fillers))
+                ready = empty[leaving]
+                if ready.all():
+                    self._remove(np.append(leaving, fillers))
+                elif not self._rising.any():
+                    self._remove(leaving[ready])
             if says is not None:  # a large magnitude keeps no channel longer than the plan has it
                 still = self._first[self.alive[self._first]]
                 self._remove(np.concatenate(self._leaving(still, self._planned(self.step))))
-            if not self.met:
+            if not self.met and not self._rising.any():
                 self._take_back(lasts, steps)
         rest = np.ones(len(factors))
         heard = self.fading > 0
@@ -261,8 +272,10 @@ class Controller:
         """Widths and prices of the live set."""
         owner = self.analysis.group_of[1:][self.alive[1:]]
         self.widths: Widths = np.bincount(owner, minlength=len(self.analysis.groups)).astype(np.int64)
-        self._marginal = prices(self.analysis, self.limits, self.widths, self.prunable)
+        self._marginal, factors = charges(self.analysis, self.limits, self.widths, self.prunable)
         self.price = self._of_channels(self._marginal)
+        if self._rising.any():
+            self._savings = savings(self.analysis, factors, self.widths, self._rising)
 
     def _of_channels(self, each: Floats) -> Floats:
         """``[groups] -> [channels + 1]``; channel 0 has 0."""
@@ -299,12 +312,13 @@ class Controller:
     def _order(self, by: Floats) -> Array:
         """Live channels that may go, ascending; the last of every group stay, as many as its least width."""
         channels = np.flatnonzero(self._may & np.isfinite(by))
-        order: Array = channels[np.argsort(by[channels], kind="stable")]
+        order: Array = channels[np.lexsort((self._block[channels], by[channels]))]
         owner = self.analysis.group_of[order][::-1]
         by_group = np.argsort(owner, kind="stable")
         from_last = np.empty_like(order)
         from_last[by_group] = np.arange(len(owner)) - np.searchsorted(owner[by_group], owner[by_group])
-        return order[(from_last >= self.analysis.minimum[owner])[::-1]]
+        others = self.widths - np.bincount(owner, minlength=len(self.widths))  # that do not go
+        return order[(from_last + others[owner] >= self.analysis.minimum[owner])[::-1]]
 
     def _charged(self, lasts: Floats) -> Mask:
         """The channels that the penalty shrinks where their magnitudes decide which go, ``[channels + 1]``.
@@ -325,20 +339,23 @@ class Controller:
         return due
 
     def _leaving(self, order: Array, limits: Mapping[str, float]) -> tuple[Array, Array]:
-        """The first channels of an order, as few as meet the limits; all where that is not enough.
+        """The first channels of an order, as few whole blocks as meet the limits; all where that is not enough.
 
         Where the last of them would leave more than `SLACK` of the budget unused, later channels that save less
-        go in its place, and come apart; where none leaves so little, the one that leaves least.
+        go in its place, and come apart; where none leaves so little, the one that leaves least. Not where costs fall in
+        steps: single channels save nothing there.
         """
-        owner, groups = self.analysis.group_of[order], len(self.widths)
-        low, high = 0, len(order)
-        while low < high:  # the cost falls with every channel, so bisection finds it
+        owner, block, groups = self.analysis.group_of[order], self._block[order], len(self.widths)
+        ends = np.append(0, np.flatnonzero(np.append(block[1:] != block[:-1], len(block) > 0)) + 1)
+        low, high = 0, len(ends) - 1
+        while low < high:  # the cost falls with every block, so bisection finds it
             middle = (low + high) // 2
-            met = self._within(self.widths - np.bincount(owner[:middle], minlength=groups), limits)
+            met = self._within(self.widths - np.bincount(owner[: ends[middle]], minlength=groups), limits)
             low, high = (low, middle) if met else (middle + 1, high)
+        high = int(ends[high])
         widths = self.widths - np.bincount(owner[:high], minlength=groups)
         used = self._used(widths)
-        if not high or used >= 1 - SLACK:
+        if not high or used >= 1 - SLACK or self._rising.any():
             return order[:high], order[:0]
         widths[owner[high - 1]] += 1
         base, best, too_much = list(range(high - 1)), list(range(high)), {int(owner[high - 1])}

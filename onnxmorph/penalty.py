@@ -30,14 +30,25 @@ def prices(analysis: Analysis, limits: Mapping[str, Number], widths: Widths, pru
         widths: the live widths, ``[groups]``.
         prunable: which groups may lose channels, ``[groups]``; the others are free of charge.
     """
+    return charges(analysis, limits, widths, prunable)[0]
+
+
+def charges(
+    analysis: Analysis, limits: Mapping[str, Number], widths: Widths, prunable: Mask
+) -> tuple[Floats, dict[str, float]]:
+    """`prices`, and by name what a unit of each cost counts in them: the sum of these times the gradients is prices."""
     live = np.where(prunable, widths, 0)
-    total = np.zeros(len(widths))
+    many = max(int(live.sum()), 1)
+    total, factors = np.zeros(len(widths)), dict[str, float]()
     for name, most in limits.items():
         cost = analysis.costs[name].value(widths)
         if cost > most:
             each = np.where(prunable, analysis.costs[name].gradient(widths), 0).astype(float)
-            total += np.log(cost / (most or 1)) * mean_one(each, live)
-    return mean_one(total, live)
+            mean = float(each @ live) / many
+            factors[name] = float(np.log(cost / (most or 1))) / mean if mean > 0 else 0.0
+            total += factors[name] * each
+    mean = float(total @ live) / many
+    return mean_one(total, live), {name: each / mean if mean > 0 else 0.0 for name, each in factors.items()}
 
 
 def mean_one(values: Floats, weights: Widths) -> Floats:

@@ -37,6 +37,15 @@ class Stepped(Protocol):
 
 
 @runtime_checkable
+class Uneven(Protocol):
+    """A resource that may rise although a width falls."""
+
+    @property
+    def rises(self) -> NDArray[np.bool_]:
+        """The groups with which it may, ``[groups]``."""
+
+
+@runtime_checkable
 class Swept(Protocol):
     """A resource that is evaluated at many widths at once faster than one by one."""
 

@@ -138,15 +138,27 @@ def wide() -> Analysis:
     return analyze(model(nodes, weights, [value("x", [1, 3, 12, 12])], [value("y", None)]))
 
 
-def test_the_price_is_the_finite_difference_over_a_step(wide: Analysis) -> None:
+def test_the_price_is_the_steepest_finite_difference_over_a_step(wide: Analysis) -> None:
     cost = latency.measured(wide, synthetic(wide)[1])
     assert cost.multiples.tolist() == [16, 16]
     for widths in (wide.widths, wide.widths - 3, np.array([1, 5])):
         prices = cost.gradient(widths)
         for g in range(2):
-            fewer = widths.copy()
-            fewer[g] = (widths[g] - 1) // 16 * 16
-            assert prices[g] == pytest.approx((cost.value(widths) - cost.value(fewer)) / (widths[g] - fewer[g]))
+            each = []
+            for multiple in (16, 32):
+                fewer = widths.copy()
+                fewer[g] = max((widths[g] - 1) // multiple * multiple, min(widths[g] - 1, 1))
+                each.append((cost.value(widths) - cost.value(fewer)) / (widths[g] - fewer[g]))
+            assert prices[g] == pytest.approx(max(each))
+
+
+def test_a_step_that_saves_nothing_makes_no_channel_free(wide: Analysis) -> None:
+    """At 48 channels this machine is as slow as at 64: what counts is the step behind."""
+    of = {kind.name: {"work|32": 1e-9, "work off any/16": 1e-9} for kind in kinds(wide, kernels(wide))}
+    cost = predictor(wide, kernels(wide), 0.0, of)
+    assert cost.multiples[0] == 16 and cost.rises.all()
+    assert cost.value(np.array([48, 48])) == cost.value(np.array([64, 48]))
+    assert (cost.gradient(np.array([64, 48])) > 0).all()
 
 
 def test_plateaus_are_kept(wide: Analysis) -> None:

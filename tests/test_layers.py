@@ -40,7 +40,7 @@ budget structure importance graphs latency
 differences widths
 search knapsack magnitudes schedule worth
 saliency
-penalty
+penalty blocks
 controller
 surgery ties
 visited functions rounds

@@ -47,8 +47,8 @@ def data_of(recipe: Recipe, path: Path | None) -> Data:
     images: Images = read_images(wanted, path if recipe.data == "cifar10" else None, CACHE)
 
     def small(x: Any) -> Tensor:
-        tensor = torch.from_numpy(x).to(DEVICE)
-        return F.avg_pool2d(tensor, recipe.shrink_images) if recipe.shrink_images > 1 else tensor
+        tensor = torch.from_numpy(x)
+        return (F.avg_pool2d(tensor, recipe.shrink_images) if recipe.shrink_images > 1 else tensor).to(DEVICE)
 
     train, test = small(images.train), small(images.test)
     train_labels, test_labels = (torch.from_numpy(y).to(DEVICE) for y in (images.train_labels, images.test_labels))

@@ -23,9 +23,11 @@ from onnxmorph.analysis import Analysis, analyze
 from onnxmorph.budget import Budget
 from onnxmorph.converters.torch import export
 from onnxmorph.graph import Graph
+from onnxmorph.latency import costs, load
 from onnxmorph.structure import Structure
 from onnxmorph.surgery import expand
 
+DEVICES = FOLDER / "devices"
 KEPT = 0.995  # of the mean of a teacher's weights, at every step
 
 
@@ -64,8 +66,10 @@ def width(module: nn.Module, method: Method, recipe: Recipe, fit: Fit) -> nn.Mod
     """All widths times one number, trained from scratch; with a trained seed as its teacher where asked."""
     teacher, pupil = None, module
     if method.target != "flops=100%":
-        round_to = method.options.get("round_to", 1)
-        structure = scale(exported(module, fit), method.target, round_to=round_to).structure
+        analysis = analyze(exported(module, fit))
+        if "device" in method.options:
+            analysis = analysis.with_costs(**costs(analysis, load(DEVICES / method.options["device"])))
+        structure = scale(analysis, method.target, round_to=method.options.get("round_to", 1)).structure
         pupil = fresh(resized(module, structure, fit))
     if method.options.get("distil"):
         learner = Fit(recipe, fit.data, int(fit.rng.initial_seed()), fit.curve)
@@ -86,7 +90,7 @@ def morph(module: nn.Module, method: Method, recipe: Recipe, fit: Fit) -> nn.Mod
     growth, init, exact = options.pop("expand", None), options.pop("init", "preserve"), options.pop("exact", False)
     spend, distil = options.pop("spend", "uniform"), options.pop("distil", False)
     if "device" in options:
-        options["device"] = FOLDER / "devices" / options["device"]
+        options["device"] = DEVICES / options["device"]
     optimizer = new_optimizer(module, recipe)
     average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(KEPT), use_buffers=True) if distil else None
     fit.go(module, optimizer, round(first * recipe.epochs), average=average)

@@ -70,16 +70,26 @@ class Measured:
         return float(self.sweep(np.asarray(widths)[None])[0])
 
     def gradient(self, widths: Widths) -> Floats:
-        """Seconds that a channel of every group takes, ``[groups]``: of a step down, to the next multiple, its mean.
+        """Seconds that a channel of every group takes, ``[groups]``: the mean of a step down.
 
-        A step at which time rises instead is free of charge, not paid for.
+        The step is that to the next width below that is a multiple of the group's, of a larger candidate or of 1, by
+        which a channel saves most: at the nearest one time may rise, where larger multiples are faster still.
         """
         widths = np.asarray(widths, np.int64)
-        step = np.where(widths % self.multiples == 0, self.multiples, widths % self.multiples)
-        step = np.minimum(step, widths)
-        fewer = widths - np.diag(step)
-        saved = self.value(widths) - self.sweep(fewer)
-        return np.maximum(saved, 0.0) / np.maximum(step, 1)
+        groups, wider = np.arange(len(widths)), [q for q in CANDIDATES if q > 1]
+        multiples = [self.multiples, *(np.where(self.multiples > 1, np.maximum(self.multiples, q), 1) for q in wider)]
+        below = np.maximum((widths - 1) // np.stack(multiples) * np.stack(multiples), 0)  # [steps, groups]
+        below = np.where((below == 0) & (widths > 1), 1, below)
+        many = np.repeat(widths[None], below.size, 0)
+        many[np.arange(below.size), np.tile(groups, len(below))] = below.ravel()
+        saved = self.value(widths) - self.sweep(many).reshape(below.shape)
+        steepest: Floats = (saved / np.maximum(widths - below, 1)).max(0)
+        return np.maximum(steepest, 0.0)
+
+    @property
+    def rises(self) -> Mask:
+        """The groups whose time falls in steps, ``[groups]``: off a multiple it is longer than at the next one up."""
+        return self.multiples > 1
 
     @cached_property
     def multiples(self) -> Widths:

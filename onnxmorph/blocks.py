@@ -1,0 +1,106 @@
+"""Channels that go together, where a cost does not fall with each of them: measured latency falls in steps."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxmorph.analysis import Analysis
+from onnxmorph.axes import Array, Floats, Mask
+from onnxmorph.polynomial import Uneven, Widths, sweep
+
+POINTS = 32  # narrower widths of a group that are looked at, about
+
+
+def rising(analysis: Analysis, limits: Collection[str]) -> Mask:
+    """The groups that may make one of these costs rise when they lose a channel, ``[groups]``."""
+    result = np.zeros(len(analysis.groups), bool)
+    for resource in (analysis.costs[name] for name in limits):
+        if isinstance(resource, Uneven):
+            result |= resource.rises
+    return result
+
+
+@dataclass(frozen=True)
+class Savings:
+    """What a group saves that loses channels while the others keep theirs; both ``[points]``, from no channel up."""
+
+    group: int
+    gone: Widths
+    saved: Floats
+
+    def parts(self, worth: Floats) -> list[tuple[int, int, float]]:
+        """How the channels of the group go best, in blocks: first, behind the last, worth over saving of the block.
+
+        The corners of the upper hull of the saving over what is lost for it; behind the last nothing is saved.
+
+        Args:
+            worth: of the channels that may go, ascending.
+        """
+        gone = self.gone[self.gone <= len(worth)]
+        lost = np.append(0.0, np.cumsum(worth))[gone]
+        found, at = list[tuple[int, int, float]](), 0
+        while at + 1 < len(gone):
+            saved, paid = self.saved[at + 1 : len(gone)] - self.saved[at], np.maximum(lost[at + 1 :] - lost[at], 1e-30)
+            best = int((saved / paid).argmax())
+            if saved[best] <= 0:
+                break
+            found.append((int(gone[at]), int(gone[at + 1 + best]), float(paid[best] / saved[best])))
+            at += 1 + best
+        return found
+
+
+def savings(analysis: Analysis, factors: Mapping[str, float], widths: Widths, groups: Mask) -> list[Savings]:
+    """What each of the groups saves at every so many channels less, down to its least width.
+
+    Args:
+        analysis: gives the costs.
+        factors: what a unit of each cost counts (`penalty.charges`).
+        widths: the live widths, ``[groups]``.
+        groups: those that are looked at, ``[groups]``.
+    """
+    each = [(int(g), _narrower(int(widths[g]), int(max(analysis.minimum[g], 1)))) for g in np.flatnonzero(groups)]
+    each = [(g, below) for g, below in each if len(below) > 1]
+    many = np.concatenate([np.empty((0, len(widths)), np.int64), *(_with(widths, g, below) for g, below in each)])
+    total = sum((factor * sweep(analysis.costs[n], many) for n, factor in factors.items()), np.zeros(len(many)))
+    parts = np.split(total, np.cumsum([len(below) for _, below in each])[:-1]) if each else []
+    return [Savings(g, widths[g] - below, part[0] - part) for (g, below), part in zip(each, parts, strict=True)]
+
+
+def together(analysis: Analysis, found: list[Savings], worth: Floats, may: Mask, by: Floats) -> tuple[Floats, Array]:
+    """The order in which channels go, and which of them at once.
+
+    Args:
+        analysis: says whose channels they are.
+        found: by `savings`.
+        worth: of every channel, ``[channels + 1]``.
+        may: whether it may go, ``[channels + 1]``.
+        by: the order, for channels of other groups, ``[channels + 1]``.
+
+    Returns:
+        `by`, where all channels of a block have its worth over its saving; the number of the block of every channel.
+        Both are ``[channels + 1]``.
+    """
+    by, block = by.copy(), np.arange(len(by))
+    for each in found:
+        own = np.flatnonzero(may & (analysis.group_of == each.group))
+        own = own[np.argsort(worth[own], kind="stable")]
+        by[own] = np.inf
+        for start, stop, ratio in each.parts(worth[own]):
+            by[own[start:stop]], block[own[start:stop]] = ratio, own[start]
+    return by, block
+
+
+def _narrower(width: int, least: int) -> Widths:
+    """The width, then the multiples below it of a power of two that makes them about `POINTS`, then the least."""
+    step = 1 << max(0, (width - 1).bit_length() - POINTS.bit_length() + 1)
+    inner = np.arange((width - 1) // step * step, least, -step)
+    return np.concatenate([[width], inner, [least] if least < width else []]).astype(np.int64)
+
+
+def _with(widths: Widths, group: int, others: Widths) -> Widths:
+    many = np.repeat(widths[None], len(others), 0)
+    many[:, group] = others
+    return many
