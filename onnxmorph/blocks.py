@@ -25,25 +25,32 @@ def rising(analysis: Analysis, limits: Collection[str]) -> Mask:
 
 @dataclass(frozen=True)
 class Savings:
-    """What a group saves that loses channels while the others keep theirs; both ``[points]``, from no channel up."""
+    """What a group of some width saves that loses channels while the others keep theirs.
+
+    ``gone`` and ``saved`` are ``[points]``, from no channel up.
+    """
 
     group: int
+    width: int
     gone: Widths
     saved: Floats
 
     def parts(self, worth: Floats) -> list[tuple[int, int, float]]:
         """How the channels of the group go best, in blocks: first, behind the last, worth over saving of the block.
 
-        The corners of the upper hull of the saving over what is lost for it; behind the last nothing is saved.
+        The corners of the upper hull of the saving over what is lost for it; behind the last nothing is saved. Channels
+        say more as their siblings go: where n are left of m, each counts as m / n of what it says while all are there.
 
         Args:
             worth: of the channels that may go, ascending.
         """
         gone = self.gone[self.gone <= len(worth)]
-        lost = np.append(0.0, np.cumsum(worth))[gone]
+        left = self.width / (self.width - np.arange(len(worth)))
+        lost = np.append(0.0, np.cumsum(worth * left))[gone]
         found, at = list[tuple[int, int, float]](), 0
         while at + 1 < len(gone):
-            saved, paid = self.saved[at + 1 : len(gone)] - self.saved[at], np.maximum(lost[at + 1 :] - lost[at], 1e-30)
+            saved = self.saved[at + 1 : len(gone)] - self.saved[at]
+            paid = np.maximum(lost[at + 1 :] - lost[at], 1e-30)
             best = int((saved / paid).argmax())
             if saved[best] <= 0:
                 break
@@ -66,7 +73,10 @@ def savings(analysis: Analysis, factors: Mapping[str, float], widths: Widths, gr
     many = np.concatenate([np.empty((0, len(widths)), np.int64), *(_with(widths, g, below) for g, below in each)])
     total = sum((factor * sweep(analysis.costs[n], many) for n, factor in factors.items()), np.zeros(len(many)))
     parts = np.split(total, np.cumsum([len(below) for _, below in each])[:-1]) if each else []
-    return [Savings(g, widths[g] - below, part[0] - part) for (g, below), part in zip(each, parts, strict=True)]
+    return [
+        Savings(g, int(widths[g]), widths[g] - below, part[0] - part)
+        for (g, below), part in zip(each, parts, strict=True)
+    ]
 
 
 def together(analysis: Analysis, found: list[Savings], worth: Floats, may: Mask, by: Floats) -> tuple[Floats, Array]:

@@ -72,8 +72,8 @@ def test_blocks_take_least_worth_for_what_they_save() -> None:
         gone = np.array([0, 1, 2, 4, 8])
         saved = np.append(0.0, rng.normal(1, 1.5, 4).cumsum())
         worth = np.sort(rng.uniform(0.1, 1, 8))
-        parts = Savings(0, gone, saved).parts(worth)
-        lost = np.append(0.0, worth.cumsum())
+        parts = Savings(0, 8, gone, saved).parts(worth)
+        lost = np.append(0.0, (worth * 8 / np.arange(8, 0, -1)).cumsum())  # who stays says more as siblings go
         ratios = [ratio for *_, ratio in parts]
         assert ratios == sorted(ratios)
         at = {int(k): float(s) for k, s in zip(gone, saved, strict=True)}

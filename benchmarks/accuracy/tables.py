@@ -25,21 +25,25 @@ DOCS = Path(__file__).parents[2] / "docs"
 INTRODUCTION = """# Evidence
 
 Made by `python -m benchmarks.accuracy.tables` from `benchmarks/results/accuracy/`. The TOML files in
-`benchmarks/accuracy/` describe the experiments; `python -m benchmarks.accuracy NAME` runs one. All methods of one table
-have the same recipe and as many epochs from the first to the last (where a structure is trained from scratch, its
-search comes on top, and is counted). Costs are counted on the network that comes out, as shares of the seed's.
+`benchmarks/accuracy/` describe the experiments; `python -m benchmarks.accuracy NAME` runs one. All methods of one
+table have the same recipe and as many epochs from the first to the last (where a structure is trained from scratch,
+its search comes on top, and is counted). Costs are counted on the network that comes out, as shares of the seed's.
 Accuracies are those of the last epoch on the test images, in percent, mean ± standard deviation over seeds. *Over
-width* is in points, against the width multiplier at as many FLOPs (within a hundredth of the seed's). *FLOPs saved* is
-how many fewer FLOPs a network has than the width multiplier would need for the same accuracy, read off the line through
-its points (log FLOPs), where it lies between them. What was learnt from it:
-[decision 0034](decisions/0034-what-the-loss-says.md).
+width* is in points, against the width multiplier at as many FLOPs (within a hundredth of the seed's). *FLOPs saved*
+is how many fewer FLOPs a network has than the width multiplier would need for the same accuracy, read off the line
+through its points (log FLOPs), where it lies between them and they rise. *Latency* is that of the network in ONNX
+Runtime on one thread of a CPU, over the seed's, where it was measured (`python -m benchmarks.accuracy.latencies
+NAME`). What was learnt from it: decisions [0034](decisions/0034-what-the-loss-says.md) and
+[0035](decisions/0035-whole-steps.md).
 
-These are short trainings, far from what the networks can reach: they compare methods, and are no aims. Where
-there are two seeds, differences of less than a point are within the spread; where there is one, it is a lead.
+These are short trainings, far from what the networks can reach: they compare methods, and are no aims. With three
+seeds, differences of half a point are within the spread.
 """
 
 WIDTHS = "Widths, in percent of the full ones, over the groups from input to output; deviation is the mean over groups."
 
+COSTS = ("flops", "params", "latency")
+NAMES = {"flops": "FLOPs", "params": "params", "latency": "latency"}
 Row = Mapping[str, str]
 
 
@@ -65,22 +69,45 @@ def grouped(rows: Iterable[Row]) -> dict[tuple[str, str, str], list[Row]]:
 
 
 def multiplier(rows: list[Row], network: str) -> tuple[list[float], list[float]]:
-    """The width multiplier's points: accuracies, ascending, and FLOPs."""
+    """The width multiplier's points: accuracies, ascending, and FLOPs; none where more FLOPs are not better."""
     of = [own for (name, _, method), own in grouped(rows).items() if (name, method) == (network, "width")]
-    points = sorted((average(own, "accuracy"), average(own, "flops")) for own in of)
-    return [a for a, _ in points], [f for _, f in points]
+    points = sorted((average(own, "flops"), average(own, "accuracy")) for own in of)
+    accuracies = [accuracy for _, accuracy in points]
+    return (accuracies, [flops for flops, _ in points]) if accuracies == sorted(accuracies) else ([], [])
+
+
+def timed(path: Path, rows: list[Row]) -> list[Row]:
+    """The rows with the latency over that of the seed network, where it was measured."""
+    if not path.exists():
+        return rows
+    found = {(r["network"], r["target"], r["method"], r["seed"]): float(r["milliseconds"]) for r in read(path)}
+    whole = {n: average(o, "milliseconds") for (n, target, _), o in grouped(read(path)).items() if "=100%" in target}
+    return [
+        {**r, "latency_share": str(found[key] / whole[r["network"]])} if key in found else r
+        for r in rows
+        for key in [(r["network"], r["target"], r["method"], r["seed"])]
+    ]
 
 
 def table(rows: list[Row]) -> str:
     """One line per network, target and method."""
-    lines = [
-        "| network | target | method | accuracy | over width | FLOPs saved | FLOPs | params | epochs | seeds |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    costs = [cost for cost in COSTS if any(f"{cost}_share" in row for row in rows)]
+    head = (
+        "network",
+        "target",
+        "method",
+        "accuracy",
+        "over width",
+        "FLOPs saved",
+        *(NAMES[cost] for cost in costs),
+        "epochs",
+        "seeds",
+    )
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     groups = grouped(rows)
     order = sorted(groups.items(), key=lambda item: (item[0][0], -share(item[0][1]), item[0][2] != "width"))
     for (network, target, method), own in order:
-        shares = (f"{100 * average(own, f'{cost}_share'):.1f} %" for cost in ("flops", "params"))
+        shares = (f"{100 * average(own, f'{cost}_share'):.1f} %" if f"{cost}_share" in own[0] else "" for cost in costs)
         found = average(own, "accuracy")
         same = [
             average(each, "accuracy")
@@ -104,14 +131,17 @@ def share(target: str) -> float:
 
 
 def plot(name: str, rows: list[Row]) -> Path:
-    """Accuracy over FLOPs and over parameters, a line per method, a row per network."""
+    """Accuracy over every cost, a line per method, a row per network."""
     networks = sorted({row["network"] for row in rows})
-    figure, axes = pyplot.subplots(len(networks), 2, figsize=(12, 4 * len(networks)), squeeze=False)
+    costs = [cost for cost in COSTS if any(f"{cost}_share" in row for row in rows)]
+    figure, axes = pyplot.subplots(
+        len(networks), len(costs), figsize=(6 * len(costs), 4 * len(networks)), squeeze=False
+    )
     for line, network in zip(axes, networks, strict=True):
-        for axis, cost in zip(line, ("flops", "params"), strict=True):
+        for axis, cost in zip(line, costs, strict=True):
             points: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
             for (of, _, method), own in grouped(rows).items():
-                if of == network:
+                if of == network and f"{cost}_share" in own[0]:
                     accuracies = [float(r["accuracy"]) * 100 for r in own]
                     deviation = stdev(accuracies) if len(own) > 1 else 0.0
                     points[method].append((100 * average(own, f"{cost}_share"), mean(accuracies), deviation))
@@ -186,7 +216,7 @@ def described(recipe: Recipe, rows: list[Row]) -> str:
 def main() -> None:
     parts = [INTRODUCTION]
     for path in sorted((RESULTS / "accuracy").glob("*/runs.csv")):
-        name, rows = path.parent.name, read(path)
+        name, rows = path.parent.name, timed(path.parent / "latencies.csv", read(path))
         asked, found = experiment(name), structures(name)
         picture, widths = (
             Path(os.path.relpath(p, DOCS)).as_posix() for p in (plot(name, rows), plot_widths(name, found))
