@@ -13,7 +13,7 @@ from onnxmorph.axes import Array, Mask
 from onnxmorph.bounds import Bounds, Names, hold, numbers
 from onnxmorph.buffers import buffers_of
 from onnxmorph.cost import Sizes, Tensors, count_costs
-from onnxmorph.display import Record, Sheet, as_html, as_text, cell, sheet
+from onnxmorph.display import Record, Sheet, Shown, cell, sheet
 from onnxmorph.errors import BoundsError
 from onnxmorph.graph import Graph, Parameter
 from onnxmorph.grouping import Grouping, group
@@ -35,7 +35,7 @@ Rows = tuple[Array | None, ...]  # per axis: channel numbers [size, k], or None 
 
 
 @dataclass(frozen=True, repr=False)
-class Analysis:
+class Analysis(Shown):
     """Channel groups and costs of a model.
 
     ``rows[tensor][axis]`` are the channels of every position, for every tensor of the graph;
@@ -58,16 +58,6 @@ class Analysis:
     multiple: Widths
     trace: Trace
     further: Mapping[str, Resource] = field(default_factory=dict)
-
-    def __repr__(self) -> str:
-        return f"<Analysis of {self._heading}>"
-
-    def __str__(self) -> str:
-        return as_text(self._heading, self._sheets)
-
-    def _repr_html_(self) -> str:
-        """For notebooks."""
-        return as_html(self._heading, self._sheets)
 
     @property
     def _heading(self) -> str:

@@ -34,6 +34,28 @@ class Sheet:
     more: str = ""
 
 
+class Shown:
+    """Prints itself, and shows as tables in notebooks."""
+
+    @property
+    def _heading(self) -> str:
+        raise NotImplementedError
+
+    @property
+    def _sheets(self) -> Sequence[Sheet]:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._heading}>"
+
+    def __str__(self) -> str:
+        return as_text(self._heading, self._sheets)
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        return as_html(self._heading, self._sheets)
+
+
 def cell(name: str, value: Any) -> str:
     """A value of a column of that name.
 

@@ -14,7 +14,7 @@ import numpy as np
 from onnxmorph.analysis import Analysis, analyze_graph
 from onnxmorph.axes import Array
 from onnxmorph.bounds import NUMBERS, PATTERNS, Bounds
-from onnxmorph.display import Record, Sheet, as_html, as_text, cell, sheet
+from onnxmorph.display import Record, Sheet, Shown, cell, sheet
 from onnxmorph.errors import BoundsError, StructureError
 from onnxmorph.files import write_text
 from onnxmorph.formats import A_VERSION, refusal, version_of
@@ -97,7 +97,7 @@ class Kept:
 
 
 @dataclass(frozen=True, repr=False)
-class Structure:
+class Structure(Shown):
     """The live channels of a model.
 
     ``model`` is the fingerprint of the model's graph; weights do not enter it. ``parameters[name][axis]`` are
@@ -112,16 +112,6 @@ class Structure:
     costs: Mapping[str, Mapping[str, float]]
     provenance: Mapping[str, Any] = field(default_factory=dict)
     bounds: Bounds = field(default_factory=Bounds)
-
-    def __repr__(self) -> str:
-        return f"<Structure of {self._heading}>"
-
-    def __str__(self) -> str:
-        return as_text(self._heading, self._sheets)
-
-    def _repr_html_(self) -> str:
-        """For notebooks."""
-        return as_html(self._heading, self._sheets)
 
     def to_records(self, of: Literal["groups", "parameters"] = "groups") -> list[Record]:
         """Rows with the same keys, whose values are texts and numbers: ``pandas.DataFrame`` takes them as they are.
