@@ -11,6 +11,8 @@ from onnxmorph.analysis import Analysis
 from onnxmorph.axes import Array, Floats, Mask
 from onnxmorph.polynomial import Uneven, Widths, sweep
 
+SLACK = 0.005  # of a limit, that may stay unused
+OTHERS = 64  # blocks that may go in place of the last one
 POINTS = 32  # narrower widths of a group that are looked at, about
 
 
@@ -101,6 +103,66 @@ def together(analysis: Analysis, found: list[Savings], worth: Floats, may: Mask,
         for start, stop, ratio in each.parts(worth[own]):
             by[own[start:stop]], block[own[start:stop]] = ratio, own[start]
     return by, block
+
+
+def first_blocks(
+    analysis: Analysis,
+    order: Array,
+    block: Array,
+    widths: Widths,
+    limits: Mapping[str, float],
+    budget: Mapping[str, float],
+) -> Array:
+    """The first blocks of an order, as few as meet the limits; all where that is not enough.
+
+    Where the last of them would leave more than `SLACK` of the budget unused, others go in its place: the next of one
+    group, or all those behind it until that is enough; of these the ones that leave least. Then those stay after all
+    that fit.
+
+    Args:
+        analysis: gives the costs.
+        order: channels, those of a block side by side.
+        block: the number of the block of every channel, ``[channels + 1]``.
+        widths: the live widths, ``[groups]``.
+        limits: what costs may be now, by name.
+        budget: what they may be at the end, by name.
+    """
+    names, now, end = [*limits], np.array([*limits.values()], float), np.array([budget[n] for n in limits], float)
+
+    def costs(many: Widths) -> Floats:
+        return np.stack([sweep(analysis.costs[name], many) for name in names], 1)  # [n, limits]
+
+    def fit(many: Widths) -> Mask:
+        return np.asarray((costs(many) <= now).all(1), bool)
+
+    def used(many: Widths) -> Floats:
+        return np.asarray((costs(many) / np.where(end > 0, end, 1.0)).max(1), float)
+
+    starts = np.flatnonzero(np.append(True, np.diff(block[order]) != 0)[: len(order)])
+    sizes, owner = np.diff(starts, append=len(order)), analysis.group_of[order[starts]]
+    drops = np.zeros((len(starts), len(widths)), np.int64)  # [blocks, groups]
+    drops[np.arange(len(starts)), owner] = sizes
+    met = fit(np.concatenate([widths[None], widths - np.cumsum(drops, 0)]))
+    if met[0] or not met.any():
+        return order[:0] if met[0] else order
+    last = int(met.argmax()) - 1
+    gone = np.arange(len(starts)) <= last
+    if used(widths[None] - drops[gone].sum(0))[0] < 1 - SLACK:
+        others = last + np.flatnonzero(owner[last:] != owner[last])[:OTHERS]
+        ways = np.repeat(gone[None], 1 + 2 * len(others), 0)  # [ways, blocks]
+        ways[1:, last] = False
+        for n, k in enumerate(others.tolist(), 1):
+            ways[n, k] = k == others[owner[others] == owner[k]][0]  # before the next of a group none can go
+            ways[-n, others[:n]] = True
+        many = widths - ways.astype(np.int64) @ drops
+        gone = ways[int(np.where(fit(many), used(many), -1.0).argmax())]
+    left, stuck = widths - drops[gone].sum(0), set[int]()
+    for k in np.flatnonzero(gone)[::-1].tolist():
+        if owner[k] not in stuck and fit(left[None] + drops[k])[0]:
+            gone[k], left = False, left + drops[k]
+        else:
+            stuck.add(int(owner[k]))
+    return order[np.repeat(gone, sizes)]
 
 
 def _narrower(width: int, least: int) -> Widths:

@@ -12,7 +12,7 @@ import numpy as np
 
 from onnxmorph.analysis import Analysis
 from onnxmorph.axes import Array, Floats, Mask
-from onnxmorph.blocks import rising, savings, together
+from onnxmorph.blocks import SLACK, first_blocks, rising, savings, together
 from onnxmorph.budget import Budget, out_of_reach
 from onnxmorph.errors import StructureError
 from onnxmorph.knapsack import Knapsack
@@ -23,7 +23,6 @@ from onnxmorph.widths import Grid, keep_best
 from onnxmorph.worth import weights, worth
 
 LIVE = -1  # in Controller.fading
-SLACK = 0.005  # of a limit, that may stay unused
 GAIN = 0.3  # of the step in log strength that is made at once: single channels that go make it jump
 RETURN = 4  # times what a channel is charged: what the loss must give it meanwhile for it to come back
 LATE = 0.95  # of the planned steps
@@ -108,7 +107,8 @@ class Controller:
             raise out_of_reach(analysis, budget, smallest)
         self.step, self.strength, self.returned = 0, 0.0, 0
         self.fading = np.full(analysis.channels + 1, LIVE, np.int64)
-        self._rising = rising(analysis, self.limits) & self.prunable
+        binding = [name for name, most in self.limits.items() if most < self.full[name]]
+        self._rising = rising(analysis, binding) & self.prunable
         self._block = np.arange(analysis.channels + 1)  # those with the same number go together
         self.warnings: list[str] = []
         self._told = np.zeros(len(analysis.groups) + 1, bool)  # of groups that vanish; of the budget
@@ -129,8 +129,7 @@ class Controller:
     def progress(self) -> float:
         """The share of the way to the budget that is done, in log cost; of several limits the least."""
         done = [
-            np.log(self.full[n] / max(self.analysis.costs[n].value(self.widths), 1))
-            / np.log(self.full[n] / (most or 1))
+            np.log(self.full[n] / (self.analysis.costs[n].value(self.widths) or 1)) / np.log(self.full[n] / (most or 1))
             for n, most in self.limits.items()
             if most < self.full[n]
         ]
@@ -176,7 +175,8 @@ class Controller:
         self._first = self._order(by)
         leaving, fillers = self._leaving(self._first, self._planned(self.schedule.target(self.step + steps)))
         pace = self.schedule.pace(self.step + steps, self.progress)
-        wanted = float(lasts[leaving].max(initial=0.0)) * min(pace, 1 / steps)
+        last = lasts[leaving]
+        wanted = float(last[np.isfinite(last)].max(initial=0.0)) * min(pace, 1 / steps)
         steady = self.strength > 0 < wanted and self.step >= self.schedule.warmup
         self.strength = self.strength ** (1 - GAIN) * wanted**GAIN if steady else wanted
         return leaving, fillers, lasts
@@ -207,15 +207,13 @@ class Controller:
             else:
                 empty |= magnitudes <= gap(magnitudes[self._may])
             if self.step >= self.schedule.warmup:
-                ready = empty[leaving]
-                if ready.all():
-                    self._remove(np.append(leaving, fillers))
-                elif not self._rising.any():
-                    self._remove(leaving[ready])
+                ready, owner = empty[leaving], self.analysis.group_of[leaving]
+                ready &= ~np.isin(owner, owner[~ready & self._rising[owner]])  # whole steps or none
+                self._remove(leaving[ready] if not ready.all() else np.append(leaving, fillers))
             if says is not None:  # a large magnitude keeps no channel longer than the plan has it
                 still = self._first[self.alive[self._first]]
                 self._remove(np.concatenate(self._leaving(still, self._planned(self.step))))
-            if not self.met and not self._rising.any():
+            if not self.met:
                 self._take_back(lasts, steps)
         rest = np.ones(len(factors))
         heard = self.fading > 0
@@ -339,23 +337,22 @@ class Controller:
         return due
 
     def _leaving(self, order: Array, limits: Mapping[str, float]) -> tuple[Array, Array]:
-        """The first channels of an order, as few whole blocks as meet the limits; all where that is not enough.
+        """The first channels of an order, as few as meet the limits; all where that is not enough.
 
         Where the last of them would leave more than `SLACK` of the budget unused, later channels that save less
-        go in its place, and come apart; where none leaves so little, the one that leaves least. Not where costs fall in
-        steps: single channels save nothing there.
+        go in its place, and come apart; where none leaves so little, the one that leaves least.
         """
-        owner, block, groups = self.analysis.group_of[order], self._block[order], len(self.widths)
-        ends = np.append(0, np.flatnonzero(np.append(block[1:] != block[:-1], len(block) > 0)) + 1)
-        low, high = 0, len(ends) - 1
-        while low < high:  # the cost falls with every block, so bisection finds it
+        if self._rising.any():
+            return first_blocks(self.analysis, order, self._block, self.widths, limits, self.limits), order[:0]
+        owner, groups = self.analysis.group_of[order], len(self.widths)
+        low, high = 0, len(order)
+        while low < high:  # the cost falls with every channel, so bisection finds it
             middle = (low + high) // 2
-            met = self._within(self.widths - np.bincount(owner[: ends[middle]], minlength=groups), limits)
+            met = self._within(self.widths - np.bincount(owner[:middle], minlength=groups), limits)
             low, high = (low, middle) if met else (middle + 1, high)
-        high = int(ends[high])
         widths = self.widths - np.bincount(owner[:high], minlength=groups)
         used = self._used(widths)
-        if not high or used >= 1 - SLACK or self._rising.any():
+        if not high or used >= 1 - SLACK:
             return order[:high], order[:0]
         widths[owner[high - 1]] += 1
         base, best, too_much = list(range(high - 1)), list(range(high)), {int(owner[high - 1])}
@@ -388,8 +385,12 @@ class Controller:
             self._refresh()
 
     def _take_back(self, lasts: Floats, steps: int) -> None:
-        """Let channels return that the loss pulls back, those it pulls hardest first, as far as the plan allows."""
+        """Let channels return that the loss pulls back, those it pulls hardest first, as far as the plan allows.
+
+        Not to groups whose cost falls in steps: one channel would cost a whole one.
+        """
         pulled = (self.fading > 0) & np.isfinite(lasts) & (lasts > RETURN * self.strength * steps)
+        pulled &= ~np.append(self._rising, False)[self.analysis.group_of]
         order = np.flatnonzero(pulled)
         order = order[np.argsort(-lasts[order], kind="stable")]
         owner, limits = self.analysis.group_of[order], self._planned(self.step + steps)

@@ -47,8 +47,8 @@ def charges(
             mean = float(each @ live) / many
             factors[name] = float(np.log(cost / (most or 1))) / mean if mean > 0 else 0.0
             total += factors[name] * each
-    mean = float(total @ live) / many
-    return mean_one(total, live), {name: each / mean if mean > 0 else 0.0 for name, each in factors.items()}
+    scale = 1 / mean if (mean := float(total @ live) / many) > 0 else 0.0
+    return total * scale, {name: factor * scale for name, factor in factors.items()}
 
 
 def mean_one(values: Floats, weights: Widths) -> Floats:

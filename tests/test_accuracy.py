@@ -33,6 +33,7 @@ METHODS = {
     "adam": 'kind = "morph"\ntarget = "flops=50%"\nchanged = { optimizer = "adamw", rate = 1e-3 }',
     "gates": 'kind = "morph"\ntarget = "flops=50%"\nmagnitudes = "gate"',
     "fixed": 'kind = "morph"\ntarget = "flops=50%"\nstrength = 0.0\ncharged = "all"\nfade = 0.1\nreturns = false',
+    "equal": 'kind = "morph"\ntarget = "flops=50%"\nprices = "equal"\nworth = "scarce"\nmemory = 0.5',
     "choose": 'kind = "choose"\nby = "taylor"\ntarget = "flops=50%"',
     "scratch": 'kind = "scratch"\ntarget = "flops=50%"',
 }
@@ -55,7 +56,7 @@ def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]
 
 
 def test_every_method_meets_its_target_in_as_many_epochs(rows: list[dict[str, str]], tmp_path: Path) -> None:
-    assert len(rows) == 13
+    assert len(rows) == 14
     for row in rows:
         name, _, most = row["target"].partition("=")
         allowed = 1.0 if row["method"] in ("expand", "utility") else float(most.rstrip("%")) / 100
@@ -66,7 +67,7 @@ def test_every_method_meets_its_target_in_as_many_epochs(rows: list[dict[str, st
 
     tables.main()
     document = (tmp_path / "docs" / "evidence.md").read_text(encoding="utf-8")
-    assert document.count("| resnet8 |") == 13 and "In miniature." in document
+    assert document.count("| resnet8 |") == 14 and "In miniature." in document
     for row in rows:
         assert f"{100 * float(row['accuracy']):.2f}" in document
     for picture in ("accuracy", "widths"):

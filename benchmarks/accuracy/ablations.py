@@ -25,10 +25,10 @@ from onnxmorph.worth import weights, worth
 def _prices(how: str) -> Any:
     """``equal``: every channel costs the same, as in a plain L1 penalty."""
 
-    def equal(analysis: Any, limits: Any, widths: Any, prunable: Any) -> Floats:
-        return mean_one(np.where(prunable, 1.0, 0.0), np.where(prunable, widths, 0))
+    def equal(analysis: Any, limits: Any, widths: Any, prunable: Any) -> tuple[Floats, dict[str, float]]:
+        return mean_one(np.where(prunable, 1.0, 0.0), np.where(prunable, widths, 0)), {}
 
-    return patch("onnxmorph.controller.prices", {"equal": equal}[how])
+    return patch("onnxmorph.controller.charges", {"equal": equal}[how])
 
 
 def _strength(value: float) -> Any:

@@ -36,27 +36,30 @@ def measured(name: str) -> list[dict[str, object]]:
     experiment, folder = read(name), runs_file(name).parent
     with runs_file(name).open(newline="", encoding="utf-8") as file:
         done = list(csv.DictReader(file))
-    size = int(done[0]["image_size"])
-    analyses = {n: analyze(export(NETWORKS[n]().eval(), (torch.zeros(1, 3, size, size),))) for n in experiment.networks}
+    size, colours = int(done[0]["image_size"]), 1 if experiment.recipe.data == "digits" else 3
+    one = (torch.zeros(1, colours, size, size),)
+    analyses = {n: analyze(export(NETWORKS[n](colours).eval(), one)) for n in experiment.networks}
     ready = {(r["network"], r["method"], r["target"], r["seed"]) for r in done}
     runs = [r for r in experiment.runs() if (r.network, r.method.name, r.method.target, str(r.seed)) in ready]
-    models = [emitted(analyses[run.network], folder, run) for run in runs]
+    models = {run.key: (run.network, emitted(analyses[run.network], folder, run)) for run in runs}
+    models |= {n: (n, of.graph.model) for n, of in analyses.items()}
     feeds = {n: random_inputs(of.graph, np.random.default_rng(0)) for n, of in analyses.items()}
-    each: list[list[float]] = [[] for _ in runs]
+    taken: dict[str, list[float]] = {key: [] for key in models}
     for _ in track(range(ROUNDS), f"timing {name}"):
-        for taken, model, run in zip(each, models, runs, strict=True):
-            taken.append(time_model(model, feeds[run.network], PLACE).seconds)
+        for key, (network, model) in models.items():
+            taken[key].append(time_model(model, feeds[network], PLACE).seconds)
     return [
         {
             "network": run.network,
             "method": run.method.name,
             "target": run.method.target,
             "seed": run.seed,
-            "milliseconds": round(1e3 * median(taken), 5),
+            "milliseconds": round(1e3 * median(taken[run.key]), 5),
+            "seed_network": round(1e3 * median(taken[run.network]), 5),
             "machine": f"{platform.machine()} CPU",
             "threads": PLACE.threads,
         }
-        for run, taken in zip(runs, each, strict=True)
+        for run in runs
     ]
 
 

@@ -6,6 +6,7 @@ import csv
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -80,13 +81,9 @@ def timed(path: Path, rows: list[Row]) -> list[Row]:
     """The rows with the latency over that of the seed network, where it was measured."""
     if not path.exists():
         return rows
-    found = {(r["network"], r["target"], r["method"], r["seed"]): float(r["milliseconds"]) for r in read(path)}
-    whole = {n: average(o, "milliseconds") for (n, target, _), o in grouped(read(path)).items() if "=100%" in target}
-    return [
-        {**r, "latency_share": str(found[key] / whole[r["network"]])} if key in found else r
-        for r in rows
-        for key in [(r["network"], r["target"], r["method"], r["seed"])]
-    ]
+    key = itemgetter("network", "target", "method", "seed")
+    found = {key(r): float(r["milliseconds"]) / float(r["seed_network"]) for r in read(path)}
+    return [{**r, "latency_share": str(found[key(r)])} if key(r) in found else r for r in rows]
 
 
 def table(rows: list[Row]) -> str:
@@ -107,7 +104,10 @@ def table(rows: list[Row]) -> str:
     groups = grouped(rows)
     order = sorted(groups.items(), key=lambda item: (item[0][0], -share(item[0][1]), item[0][2] != "width"))
     for (network, target, method), own in order:
-        shares = (f"{100 * average(own, f'{cost}_share'):.1f} %" if f"{cost}_share" in own[0] else "" for cost in costs)
+        shares = (
+            f"{100 * average(own, f'{cost}_share'):.1f} %" if all(f"{cost}_share" in r for r in own) else ""
+            for cost in costs
+        )
         found = average(own, "accuracy")
         same = [
             average(each, "accuracy")
@@ -141,14 +141,14 @@ def plot(name: str, rows: list[Row]) -> Path:
         for axis, cost in zip(line, costs, strict=True):
             points: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
             for (of, _, method), own in grouped(rows).items():
-                if of == network and f"{cost}_share" in own[0]:
+                if of == network and all(f"{cost}_share" in r for r in own):
                     accuracies = [float(r["accuracy"]) * 100 for r in own]
                     deviation = stdev(accuracies) if len(own) > 1 else 0.0
                     points[method].append((100 * average(own, f"{cost}_share"), mean(accuracies), deviation))
             for method, each in points.items():
                 x, y, error = zip(*sorted(each), strict=True)
                 axis.errorbar(x, y, error, marker="o", capsize=3, label=method)
-            axis.set(title=network, xlabel=f"{cost}, % of the seed", ylabel="test accuracy, %")
+            axis.set(title=network, xlabel=f"{cost}, % of the seed", ylabel="accuracy, %")
             axis.grid(alpha=0.3)
         line[0].legend(fontsize="small")
     return saved(figure, name, "accuracy")

@@ -72,16 +72,16 @@ class Measured:
     def gradient(self, widths: Widths) -> Floats:
         """Seconds that a channel of every group takes, ``[groups]``: the mean of a step down.
 
-        The step is that to the next width below that is a multiple of the group's, of a larger candidate or of 1, by
-        which a channel saves most: at the nearest one time may rise, where larger multiples are faster still.
+        The step is that to the next width below that is a multiple of the group's or of a larger candidate, by which a
+        channel saves most: at the nearest one time may rise, where larger multiples are faster still.
         """
         widths = np.asarray(widths, np.int64)
-        groups, wider = np.arange(len(widths)), [q for q in CANDIDATES if q > 1]
-        multiples = [self.multiples, *(np.where(self.multiples > 1, np.maximum(self.multiples, q), 1) for q in wider)]
-        below = np.maximum((widths - 1) // np.stack(multiples) * np.stack(multiples), 0)  # [steps, groups]
+        larger = np.maximum(self.multiples, np.array(CANDIDATES)[:, None])
+        multiples = np.where(self.rises, larger, 1)  # [steps, groups]
+        below = (widths - 1).clip(0) // multiples * multiples
         below = np.where((below == 0) & (widths > 1), 1, below)
         many = np.repeat(widths[None], below.size, 0)
-        many[np.arange(below.size), np.tile(groups, len(below))] = below.ravel()
+        many[np.arange(below.size), np.tile(np.arange(len(widths)), len(below))] = below.ravel()
         saved = self.value(widths) - self.sweep(many).reshape(below.shape)
         steepest: Floats = (saved / np.maximum(widths - below, 1)).max(0)
         return np.maximum(steepest, 0.0)
