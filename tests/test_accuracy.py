@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.accuracy import __main__ as command
-from benchmarks.accuracy import experiment, fitting, running, tables
+from benchmarks.accuracy import experiment, fitting, latencies, running, tables
 
 MINIATURE = """
 about = "In miniature."
@@ -55,7 +55,9 @@ def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]
         return list(csv.DictReader(file))
 
 
-def test_every_method_meets_its_target_in_as_many_epochs(rows: list[dict[str, str]], tmp_path: Path) -> None:
+def test_every_method_meets_its_target_in_as_many_epochs(
+    rows: list[dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert len(rows) == 14
     for row in rows:
         name, _, most = row["target"].partition("=")
@@ -65,9 +67,14 @@ def test_every_method_meets_its_target_in_as_many_epochs(rows: list[dict[str, st
         assert 0 <= float(row["accuracy"]) <= 1
     assert not command.left("mini", "*"), "what is done would be trained again"
 
+    monkeypatch.setattr(latencies, "ROUNDS", 1)
+    latencies.main(["mini"])
+    timed = tables.timed(tmp_path / "accuracy" / "mini" / "latencies.csv", rows)
+    assert all(0 < float(row["latency_share"]) < 3 for row in timed)
+
     tables.main()
     document = (tmp_path / "docs" / "evidence.md").read_text(encoding="utf-8")
-    assert document.count("| resnet8 |") == 14 and "In miniature." in document
+    assert document.count("| resnet8 |") == 14 and "In miniature." in document and "| latency |" in document
     for row in rows:
         assert f"{100 * float(row['accuracy']):.2f}" in document
     for picture in ("accuracy", "widths"):

@@ -27,15 +27,15 @@ INTRODUCTION = """# Evidence
 
 Made by `python -m benchmarks.accuracy.tables` from `benchmarks/results/accuracy/`. The TOML files in
 `benchmarks/accuracy/` describe the experiments; `python -m benchmarks.accuracy NAME` runs one. All methods of one
-table have the same recipe and as many epochs from the first to the last (where a structure is trained from scratch,
-its search comes on top, and is counted). Costs are counted on the network that comes out, as shares of the seed's.
-Accuracies are those of the last epoch on the test images, in percent, mean ± standard deviation over seeds. *Over
-width* is in points, against the width multiplier at as many FLOPs (within a hundredth of the seed's). *FLOPs saved*
-is how many fewer FLOPs a network has than the width multiplier would need for the same accuracy, read off the line
-through its points (log FLOPs), where it lies between them and they rise. *Latency* is that of the network in ONNX
-Runtime on one thread of a CPU, over the seed's, where it was measured (`python -m benchmarks.accuracy.latencies
-NAME`). What was learnt from it: decisions [0034](decisions/0034-what-the-loss-says.md) and
-[0035](decisions/0035-whole-steps.md).
+table have, but for what its text says, the same recipe and as many epochs from the first to the last (where a
+structure is trained from scratch, its search comes on top, and is counted). Costs are counted on the network that
+comes out, as shares of the seed's. Accuracies are those of the last epoch on the test images, in percent, mean ±
+standard deviation over seeds. *Over width* is in points, against the width multiplier at as many FLOPs (within a
+hundredth of the seed's). *FLOPs saved* is how many fewer FLOPs a network has than the width multiplier would need for
+the same accuracy, read off the line through its points (log FLOPs), where it lies between them and they rise.
+*Latency* is that of the network in ONNX Runtime on one thread of a CPU, over the seed's, where it was measured
+(`python -m benchmarks.accuracy.latencies NAME`). What was learnt from it: decisions
+[0034](decisions/0034-what-the-loss-says.md) and [0035](decisions/0035-whole-steps.md).
 
 These are short trainings, far from what the networks can reach: they compare methods, and are no aims. With three
 seeds, differences of half a point are within the spread.
@@ -204,12 +204,11 @@ def plot_widths(name: str, found: Mapping[str, list[Widths]]) -> Path:
 def described(recipe: Recipe, rows: list[Row]) -> str:
     first = rows[0]
     size = f"{first['image_size']}×{first['image_size']}"
-    machines = sorted({row["machine"] for row in rows})
+    machines = sorted({f"{row['machine']} (torch {row['torch']})" for row in rows})
     held_out = f" (accuracies are on {recipe.validation:,} others)" if recipe.validation else ""
     return (
         f"{recipe.data}, {int(first['train_images']):,} training images of {size}{held_out}, {recipe.epochs} epochs of "
-        f"batches of {recipe.batch}, {recipe.optimizer} at {recipe.rate}, {recipe.precision}, {', '.join(machines)}, "
-        f"torch {first['torch']}."
+        f"batches of {recipe.batch}, {recipe.optimizer} at {recipe.rate}, {recipe.precision}, {', '.join(machines)}."
     )
 
 
