@@ -33,7 +33,7 @@ METHODS = {
     "adam": 'kind = "morph"\ntarget = "flops=50%"\nchanged = { optimizer = "adamw", rate = 1e-3 }',
     "gates": 'kind = "morph"\ntarget = "flops=50%"\nmagnitudes = "gate"',
     "fixed": 'kind = "morph"\ntarget = "flops=50%"\nstrength = 0.0\ncharged = "all"\nfade = 0.1\nreturns = false',
-    "equal": 'kind = "morph"\ntarget = "flops=50%"\nprices = "equal"\nworth = "scarce"\nmemory = 0.5',
+    "equal": 'kind = "morph"\ntarget = "flops=50%"\nprices = "equal"\nworth = "squared"',
     "choose": 'kind = "choose"\nby = "taylor"\ntarget = "flops=50%"',
     "scratch": 'kind = "scratch"\ntarget = "flops=50%"',
 }

@@ -59,17 +59,12 @@ def _weight(costs: str) -> Any:
 
 
 def _worth(how: str) -> Any:
-    """What the numbers that order channels count for: as they are; as shares of the group's in the log; squared; or
-    ``scarce``: the more, the fewer of a group are left.
-    """
+    """What the numbers that order channels count for: as they are, as shares of the group's in the log, or squared."""
 
     def of(controller: Controller, magnitudes: Floats, rates: Floats, says: Floats | None) -> Floats:
         each = magnitudes if says is None else says
         if how == "log":
             return worth(controller.analysis, each, controller.alive, controller.weight)
-        if how == "scarce":
-            of = controller.analysis
-            return each * np.append(of.widths / np.maximum(controller.widths, 1), 0.0)[of.group_of]
         return each**2 if how == "squared" else each
 
     return patch.object(Controller, "_worth", of)
@@ -81,7 +76,6 @@ ABLATIONS: Mapping[str, Callable[[Any], Any]] = {
     "charged": _charged,
     "weight": _weight,
     "worth": _worth,
-    "memory": lambda kept: patch("onnxmorph.saliency.KEPT", kept),
     "fade": lambda share: _schedule(fade=share),
     "due_first": lambda share: _schedule(first=share),
     "due_last": lambda share: _schedule(last=share),
