@@ -29,7 +29,7 @@ LAST = 1e3  # in place of the logarithm that leaves nothing
 def weights(analysis: Analysis, costs: tuple[str, ...] = ("flops", "params")) -> Floats:
     """Of every group, ``[groups]``: width · ∂cost/∂width / cost, the mean over costs."""
     full = analysis.widths
-    each = [analysis.costs[name].gradient(full) * full / max(analysis.costs[name].value(full), 1) for name in costs]
+    each = [analysis.costs[name].gradient(full) * full / (analysis.costs[name].value(full) or 1) for name in costs]
     mean: Floats = np.maximum(np.mean(each, 0), TINY)
     return mean
 

@@ -37,13 +37,8 @@ class Backward:
             term: is added to the loss.
             changes: whether the module does not compute the same from batch to batch, so that no graph can be recorded.
         """
-        self.module, self.optimizer, self.precision, self.teacher, self.term = (
-            module,
-            optimizer,
-            precision,
-            teacher,
-            term,
-        )
+        self.module, self.optimizer, self.precision = module, optimizer, precision
+        self.teacher, self.term = teacher, term
         self.records = next(module.parameters()).is_cuda and term is None and not changes
         self.calls = 0
         self.graph: torch.cuda.CUDAGraph | None = None

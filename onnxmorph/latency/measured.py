@@ -79,7 +79,7 @@ class Measured:
         larger = np.maximum(self.multiples, np.array(CANDIDATES)[:, None])
         multiples = np.where(self.rises, larger, 1)  # [steps, groups]
         below = (widths - 1).clip(0) // multiples * multiples
-        below = np.where((below == 0) & (widths > 1), 1, below)
+        below = np.unique(np.where((below == 0) & (widths > 1), 1, below), axis=0)  # many candidates are one step
         many = np.repeat(widths[None], below.size, 0)
         many[np.arange(below.size), np.tile(np.arange(len(widths)), len(below))] = below.ravel()
         saved = self.value(widths) - self.sweep(many).reshape(below.shape)
